@@ -1,0 +1,3 @@
+"""Active learning of MACE force fields with FHI-aims and other reference methods."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The committee of MACE models: building, predicting, training, exporting."""

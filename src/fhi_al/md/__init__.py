@@ -1,0 +1,1 @@
+"""Molecular dynamics of many walkers in one batch."""

@@ -1,0 +1,1 @@
+"""Reference methods: what an electronic-structure code says about a structure."""

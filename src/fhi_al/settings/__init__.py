@@ -1,0 +1,1 @@
+"""The users' input files: typed, validated, and read without any heavy import."""
