@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union
+from typing import Any, Literal, TypeAlias, Union
 
 Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies"]
 Stage = Literal[
@@ -206,7 +206,9 @@ class Import:
     id: str
 
 
-Effect = Union[Label, Isolate, Sample, ReferenceStep, Advance, Train, Evaluate, Export, Import]
+Effect: TypeAlias = (
+    Label | Isolate | Sample | ReferenceStep | Advance | Train | Evaluate | Export | Import
+)
 
 # --- events ----------------------------------------------------------------------------------
 
@@ -480,21 +482,21 @@ class Closed:
     time: float
 
 
-Event = Union[
-    Opened,
-    Started,
-    Isolated,
-    Labelled,
-    LabelRejected,
-    Sampled,
-    Advanced,
-    Trained,
-    Evaluated,
-    Exported,
-    Imported,
-    Failed,
-    Closed,
-]
+Event: TypeAlias = (
+    Opened
+    | Started
+    | Isolated
+    | Labelled
+    | LabelRejected
+    | Sampled
+    | Advanced
+    | Trained
+    | Evaluated
+    | Exported
+    | Imported
+    | Failed
+    | Closed
+)
 
 # --- JSON ------------------------------------------------------------------------------------
 
