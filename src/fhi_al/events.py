@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias, Union
 Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies"]
 Stage = Literal[
     "atomic_energies",
+    "import",
     "initial_dataset",
     "converge_initial",
     "active_learning",
@@ -160,6 +161,8 @@ class Train:
         union: train every member on all training labels, validate on all validation labels.
         reset_optimizer: start with a fresh optimizer state.
         fresh: begin a stage: forget the best weights and patience of the stage before.
+        atomic_energies: isolated-atom energies (element, eV) that the run has computed, or None:
+            those of the settings, or a fit.
     """
 
     id: str
@@ -171,6 +174,7 @@ class Train:
     union: bool = False
     reset_optimizer: bool = False
     fresh: bool = False
+    atomic_energies: tuple[tuple[str, float], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -246,10 +250,15 @@ class Started:
 
 @dataclass(frozen=True)
 class Isolated:
-    """The isolated atoms to be labelled: (element, unpaired electrons, key) each."""
+    """The isolated atoms to be labelled: (element, unpaired electrons, key) each.
+
+    Attributes:
+        known: (element, eV) where the engine, a pretrained model, has its own; then none is labelled.
+    """
 
     effect: str
     atoms: tuple[tuple[str, int, str], ...]
+    known: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

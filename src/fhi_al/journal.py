@@ -1,0 +1,149 @@
+"""The journal: what has happened, in order, and nothing that has not.
+
+One record a line: its number, the length and the CRC-32 of the rest, and the rest, which is JSON
+with the time and the event. A record is on the disk before anyone acts on it. A kill in the
+middle of a write leaves a torn last line, which is dropped; anything else that doesn't fit is
+damage, and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from fhi_al.errors import JournalError
+from fhi_al.events import Event, from_json, to_json
+from fhi_al.files import sync
+
+
+@dataclass(frozen=True)
+class Record:
+    """An event with its place in the journal and the time (seconds since 1970) of its writing."""
+
+    number: int
+    time: float
+    event: Event
+
+
+def _encode(number: int, when: float, event: Event) -> bytes:
+    body = json.dumps({"t": round(when, 4), **to_json(event)}, separators=(",", ":")).encode()
+    return b"%d %d %08x %s\n" % (number, len(body), zlib.crc32(body), body)
+
+
+def _decode(line: bytes, number: int) -> Record:
+    """Take a line apart, without its line feed.
+
+    Raises:
+        ValueError: it is not the record of this number.
+    """
+    head, length, checksum, body = line.split(b" ", 3)
+    if int(head) != number:
+        raise ValueError(f"record {int(head)} stands where {number} should")
+    if int(length) != len(body) or int(checksum, 16) != zlib.crc32(body):
+        raise ValueError("length or checksum does not fit")
+    data = json.loads(body)
+    return Record(number, data.pop("t"), from_json(data))
+
+
+def read_journal(path: Path) -> tuple[list[Record], int]:
+    """Read all whole records.
+
+    Returns:
+        The records, and the number of bytes that they fill; more bytes are a torn tail.
+
+    Raises:
+        JournalError: a record other than the last is damaged.
+    """
+    records: list[Record] = []
+    size = 0
+    lines = path.read_bytes().split(b"\n")
+    for index, line in enumerate(lines):
+        last = index >= len(lines) - 2 and not any(lines[index + 1 :])
+        if not line and last:
+            break
+        complete = index < len(lines) - 1
+        try:
+            if not complete:
+                raise ValueError("the line does not end")
+            records.append(_decode(line, len(records)))
+        except ValueError as error:
+            if last:
+                break
+            raise JournalError(
+                f"{path}: record {index} is damaged ({error}), and {len(lines) - index - 1} lines "
+                "follow it, so this is not the trace of a kill. Keep a copy of the folder, and "
+                "put back the file from a backup"
+            ) from None
+        size += len(line) + 1
+    return records, size
+
+
+class Journal:
+    """The journal of a run, open for appending.
+
+    Args:
+        path: the file; made, with its folder, by the first append.
+
+    Attributes:
+        records: what was in it when it was opened.
+
+    Raises:
+        JournalError: the file is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[Record] = []
+        self._file: int | None = None
+        if path.exists():
+            self.records, size = read_journal(path)
+            if path.stat().st_size > size:
+                os.truncate(path, size)
+                sync(path)
+        self._next = len(self.records)
+
+    def append(self, *events: Event) -> None:
+        """Write events; when this returns, the disk has them."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            sync(self.path.parent)
+        now = time.time()
+        data = b"".join(_encode(self._next + i, now, event) for i, event in enumerate(events))
+        start = os.fstat(self._file).st_size
+        try:
+            written = os.write(self._file, data)
+            if written < len(data):
+                raise OSError(f"{self.path}: only {written} of {len(data)} bytes were written")
+            os.fsync(self._file)
+        except OSError:
+            # Leave no half record for a later append to build on.
+            os.ftruncate(self._file, start)
+            raise
+        self._next += len(events)
+
+    def close(self) -> None:
+        """Close the file; an append would open it again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Event]:
+        return (record.event for record in self.records)

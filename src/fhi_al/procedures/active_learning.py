@@ -1,0 +1,217 @@
+"""Active learning: move, doubt, ask, learn."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from fhi_al.events import (
+    ALL_MEMBERS,
+    Advance,
+    Advanced,
+    Candidate,
+    Effect,
+    Entry,
+    Event,
+    Label,
+    Labelled,
+    LabelRejected,
+    Reset,
+    Train,
+    Trained,
+)
+from fhi_al.procedures.split import next_split
+from fhi_al.procedures.state import ActiveState, State, WalkerState
+from fhi_al.procedures.stop import STOP_CRITERIA, first_reason
+
+
+def begin(state: State) -> None:
+    """Put all walkers at their start."""
+    rules = state.rules
+    state.active = ActiveState(
+        walkers=[WalkerState() for _ in range(rules.num_trajectories)],
+        history=deque(maxlen=rules.uncertainty_window),
+    )
+
+
+def step(state: State, event: Event) -> None:
+    """Take an event into the state."""
+    active = state.active
+    if active is None:
+        return
+    if isinstance(event, Advanced):
+        _advanced(state, active, event)
+    elif isinstance(event, (Labelled, LabelRejected)):
+        audit = active.audits.pop(event.key, None)
+        if audit is not None and isinstance(event, Labelled):
+            state.add(Entry(event.key, ALL_MEMBERS, "audit"))
+        for walker in active.walkers:
+            if walker.candidate is not None and walker.candidate.key == event.key:
+                _answered(state, active, walker, event)
+    elif isinstance(event, Trained):
+        _trained(state, active, event)
+    active.reason = active.reason or first_reason(STOP_CRITERIA, state)
+
+
+def _advanced(state: State, active: ActiveState, event: Advanced) -> None:
+    rules = state.rules
+    active.file = event.walkers
+    active.moved_last = True
+    for check in event.checks:
+        active.history.extend(check.uncertainties)
+        active.n_estimates += len(check.uncertainties)
+        for trajectory in check.trajectories:
+            active.walkers[trajectory].quiet_checks += 1
+    for trajectory, reached in zip(event.trajectories, event.steps, strict=True):
+        walker = active.walkers[trajectory]
+        walker.step, walker.reset = reached, False
+        if reached >= rules.max_MD_steps:
+            walker.status = "finished"
+    for candidate in event.candidates:
+        _chosen(state, active, candidate)
+
+
+def _chosen(state: State, active: ActiveState, candidate: Candidate) -> None:
+    if candidate.key in state.outcomes or candidate.key in active.audits:
+        return
+    if candidate.reason == "audit":
+        active.audits[candidate.key] = candidate
+        return
+    walker = active.walkers[candidate.trajectory]
+    walker.quiet_checks = 0
+    walker.status, walker.candidate = "labelling", candidate
+
+
+def _answered(
+    state: State, active: ActiveState, walker: WalkerState, event: Labelled | LabelRejected
+) -> None:
+    rules = state.rules
+    walker.candidate = None
+    walker.status = "finished" if walker.step >= rules.max_MD_steps else "running"
+    if isinstance(event, LabelRejected):
+        walker.reset = True
+        return
+    walker.home = event.key
+    split = next_split(active.n_valid, active.n_added, rules.valid_ratio)
+    active.n_added += 1
+    state.add(Entry(event.key, ALL_MEMBERS, split))
+    if split == "valid":
+        active.n_valid += 1
+    else:
+        # A walker at its end trains as well: its label must not go to waste.
+        walker.status = "training"
+        walker.entry = len(state.entries) - 1
+        walker.epochs_left = rules.max_epochs_worker
+
+
+def _trained(state: State, active: ActiveState, event: Trained) -> None:
+    rules = state.rules
+    active.moved_last = False
+    active.epochs += event.epochs
+    for walker in active.walkers:
+        if walker.status == "training" and walker.entry < event.n_entries:
+            walker.epochs_left -= event.epochs
+            if walker.epochs_left <= 0:
+                ended = walker.step >= rules.max_MD_steps
+                walker.status = "finished" if ended else "running"
+    losses = [m.valid_loss for m in event.members if m.valid_loss is not None]
+    if active.reset_optimizer:
+        active.reset_optimizer = False
+        active.stale_epochs = 0
+    if not losses:
+        return
+    loss = sum(losses) / len(losses)
+    if active.best_loss is None or loss < active.best_loss - rules.margin:
+        active.best_loss = loss
+        active.stale_epochs = 0
+    else:
+        active.stale_epochs += event.epochs
+        if active.stale_epochs >= rules.patience:
+            active.reset_optimizer = True
+            active.stuck += 1
+
+
+def wanted(state: State) -> list[Effect]:
+    """What should be running now, the most urgent first."""
+    active = state.active
+    if active is None:
+        return []
+    effects: list[Effect] = [
+        _label(walker.candidate, "candidate")
+        for walker in active.walkers
+        if walker.candidate is not None
+    ]
+    effects += [_label(candidate, "audit") for candidate in active.audits.values()]
+    if active.reason:
+        # Structures that nobody has begun to label are not bought any more.
+        return [effect for effect in effects if effect.id in state.in_flight]
+    training = any(walker.status == "training" for walker in active.walkers)
+    moving = _moving(state, active)
+    # Turn about, so that neither waits for all of the other's work.
+    if training and (active.moved_last or not moving):
+        effects.append(_train(state, active))
+    elif moving:
+        effects.append(_advance(state, active, moving))
+    return effects
+
+
+def _label(candidate: Candidate | None, purpose: str) -> Label:
+    assert candidate is not None
+    return Label(
+        id=f"label-{candidate.key}",
+        key=candidate.key,
+        purpose="audit" if purpose == "audit" else "candidate",
+        trajectory=candidate.trajectory,
+        step=candidate.step,
+        uncertainty=candidate.uncertainty,
+        threshold=candidate.threshold,
+    )
+
+
+def _moving(state: State, active: ActiveState) -> tuple[int, ...]:
+    """Walkers that may move: none of those beyond what the training set can still take."""
+    asked = sum(walker.candidate is not None for walker in active.walkers)
+    room = max(state.rules.max_set_size - state.train_size - asked, 0)
+    running = [i for i, walker in enumerate(active.walkers) if walker.status == "running"]
+    return tuple(running[:room])
+
+
+def _advance(state: State, active: ActiveState, moving: tuple[int, ...]) -> Advance:
+    rules = state.rules
+    walkers = [active.walkers[trajectory] for trajectory in moving]
+    every = rules.audit_every
+    return Advance(
+        id=f"advance-{state.n_advanced}",
+        walkers=active.file,
+        trajectories=moving,
+        resets=tuple(
+            Reset(trajectory, walker.home)
+            for trajectory, walker in zip(moving, walkers, strict=True)
+            if walker.reset
+        ),
+        weights=state.weights or "",
+        history=tuple(active.history),
+        n_estimates=active.n_estimates,
+        checks_left=tuple(rules.max_checks_without_label - w.quiet_checks for w in walkers),
+        steps_left=tuple(rules.max_MD_steps - w.step for w in walkers),
+        audits_due=tuple(every - w.step % every if every else -1 for w in walkers),
+    )
+
+
+def _train(state: State, active: ActiveState) -> Train:
+    rules = state.rules
+    return Train(
+        id=f"train-{state.n_trained}",
+        stage="active_learning",
+        weights=state.weights,
+        members=tuple(range(rules.ensemble_size)),
+        epochs=rules.intermediate_epochs,
+        entries=state.entries,
+        reset_optimizer=active.reset_optimizer,
+        atomic_energies=state.given_energies,
+    )
+
+
+def settled(state: State) -> bool:
+    """Whether the stage is over and nothing of it is in work."""
+    active = state.active
+    return bool(active and active.reason) and not wanted(state) and not state.in_flight

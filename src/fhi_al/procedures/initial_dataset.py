@@ -1,0 +1,164 @@
+"""The initial dataset: sample structures, label them, train on them, until it is good enough."""
+
+from __future__ import annotations
+
+from fhi_al.events import (
+    Effect,
+    Entry,
+    Event,
+    Label,
+    Labelled,
+    LabelRejected,
+    ReferenceStep,
+    Sample,
+    Sampled,
+    Train,
+    Trained,
+)
+from fhi_al.procedures.split import next_split
+from fhi_al.procedures.state import State
+from fhi_al.procedures.stop import INITIAL_STOP_CRITERIA, first_reason
+
+
+def step(state: State, event: Event) -> None:
+    """Take an event into the state."""
+    initial, rules = state.initial, state.rules
+    if isinstance(event, Sampled):
+        initial.walkers = event.walkers
+        if rules.initial_method == "aimd":
+            initial.md_step += 1
+            (initial.md_key,) = event.keys
+            initial.md_labelled = False
+        else:
+            initial.waiting.update(dict.fromkeys(k for k in event.keys if k not in state.outcomes))
+            initial.n_sampled += len(event.keys)
+            initial.sampled += 1
+            _close_round(state)
+    elif isinstance(event, (Labelled, LabelRejected)):
+        if event.key == initial.md_key and not initial.md_labelled:
+            _reference_md(state, event)
+        elif event.key in initial.waiting:
+            del initial.waiting[event.key]
+            if isinstance(event, Labelled):
+                _take(state, event.key)
+            _close_round(state)
+    elif isinstance(event, Trained):
+        initial.epochs += event.epochs
+        initial.round_epochs += event.epochs
+        if initial.round_epochs >= rules.initial_intermediate_epochs:
+            initial.trained += 1
+            initial.round_epochs = 0
+        initial.reason = initial.reason or first_reason(INITIAL_STOP_CRITERIA, state)
+
+
+def _reference_md(state: State, event: Labelled | LabelRejected) -> None:
+    """One step of ab initio MD has its label, or has none."""
+    initial, rules = state.initial, state.rules
+    if isinstance(event, LabelRejected):
+        # Start anew from geometry.in; the step count goes on, and with it the noise is another.
+        initial.walkers = initial.md_key = None
+        return
+    initial.md_labelled = True
+    if initial.md_step > 0 and initial.md_step % rules.skip_step_initial == 0:
+        _take(state, event.key)
+        initial.n_sampled += 1
+        initial.round_taken += 1
+        if initial.round_taken == rules.round_size or _full(state):
+            initial.round_taken = 0
+            initial.sampled += 1
+            _close_round(state)
+
+
+def _take(state: State, key: str) -> None:
+    """Deal a label to the member whose turn it is."""
+    member = len(state.entries) % state.rules.ensemble_size
+    own = [entry.split for entry in state.entries if entry.member == member]
+    split = next_split(own.count("valid"), len(own), state.rules.valid_ratio)
+    state.add(Entry(key, member, split))
+
+
+def _close_round(state: State) -> None:
+    initial = state.initial
+    if initial.waiting:
+        return
+    initial.labelled = initial.sampled
+    if min(state.train_sizes) == 0 or state.n_valid == 0:
+        # Too few labels for every member to train and validate on something: sample more.
+        initial.trained = initial.labelled
+        if _full(state):
+            state.failure = (
+                f"{len(state.entries)} labels are too few for {state.rules.ensemble_size} members "
+                "to train and validate on, and max_initial_set_size allows no more: raise it"
+            )
+
+
+def _full(state: State) -> bool:
+    limit = state.rules.max_initial_set_size
+    return limit is not None and state.initial.n_sampled >= limit
+
+
+def wanted(state: State) -> list[Effect]:
+    """What should be running now, the most urgent first."""
+    initial, rules = state.initial, state.rules
+    effects: list[Effect] = [
+        Label(id=f"label-{key}", key=key, purpose="initial") for key in initial.waiting
+    ]
+    if initial.reason:
+        # Structures that nobody has begun to label are not bought any more.
+        return [effect for effect in effects if effect.id in state.in_flight]
+    ahead = initial.sampled - initial.trained
+    may_sample = (
+        initial.sampled == initial.labelled
+        and ahead <= (1 if rules.asynchronous else 0)
+        and not _full(state)
+    )
+    if may_sample:
+        effects.append(_sampling(state))
+    if initial.labelled > initial.trained:
+        left = rules.initial_intermediate_epochs - initial.round_epochs
+        effects.append(
+            Train(
+                id=f"train-{state.n_trained}",
+                stage="initial_dataset",
+                weights=state.weights,
+                members=tuple(range(rules.ensemble_size)),
+                epochs=min(left, rules.max_initial_epochs - initial.epochs),
+                entries=state.entries,
+                atomic_energies=state.given_energies,
+            )
+        )
+    return effects
+
+
+def _sampling(state: State) -> Effect:
+    initial, rules = state.initial, state.rules
+    if rules.initial_method == "aimd":
+        if initial.md_key is not None and not initial.md_labelled:
+            return Label(
+                id=f"label-{initial.md_key}",
+                key=initial.md_key,
+                purpose="md",
+                trajectory=0,
+                step=initial.md_step,
+            )
+        return ReferenceStep(
+            id=f"md-{initial.md_step + 1}",
+            walkers=initial.walkers,
+            label=initial.md_key,
+            step=initial.md_step + 1,
+        )
+    count = rules.round_size
+    if rules.max_initial_set_size is not None:
+        count = min(count, rules.max_initial_set_size - initial.n_sampled)
+    return Sample(
+        id=f"sample-{initial.sampled}",
+        method=rules.initial_method,
+        count=count,
+        first=initial.n_sampled,
+        walkers=initial.walkers,
+    )
+
+
+def settled(state: State) -> bool:
+    """Whether the stage is over and nothing of it is in work."""
+    return state.initial.reason is not None and not wanted(state) and not state.in_flight

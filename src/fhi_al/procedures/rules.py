@@ -1,0 +1,82 @@
+"""The settings that the procedures go by, as plain numbers that fit in the journal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fhi_al.procedures.threshold import ThresholdRule
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides the course of a run; the names are those of the settings.
+
+    Attributes:
+        asynchronous: reference, molecular dynamics and training may go on side by side.
+        auto_atomic_energies: compute isolated atoms first.
+        initial_method: how the initial structures are made.
+        initial_target: force MAE in eV/Å that ends the initial dataset.
+        audit_every: MD steps between sanity checks, or 0 for none.
+        final_patience: epochs without improvement that end the convergence of a member.
+    """
+
+    asynchronous: bool
+    ensemble_size: int
+    auto_atomic_energies: bool
+    valid_ratio: float
+    min_valid_size: int
+    max_failed_fraction: float
+    # Initial dataset.
+    initial_method: Literal["aimd", "foundation", "perturb"]
+    n_samples: int
+    skip_step_initial: int
+    initial_target: float
+    initial_intermediate_epochs: int
+    max_initial_epochs: int
+    max_initial_set_size: int | None
+    converge_initial: bool
+    # Active learning.
+    desired_acc: float
+    num_trajectories: int
+    skip_step_mlff: int
+    max_MD_steps: int
+    max_set_size: int
+    max_epochs_worker: int
+    intermediate_epochs: int
+    patience: int
+    margin: float
+    threshold_factor: float
+    uncertainty_window: int
+    uncertainty_warmup: int
+    max_checks_without_label: int
+    audit_every: int
+    # Convergence.
+    converge_al: bool
+    converge_best: bool
+    converge_on: Literal["union", "own"]
+    max_final_epochs: int
+    final_patience: int
+
+    @property
+    def threshold(self) -> ThresholdRule:
+        """How the threshold follows from the uncertainties."""
+        return ThresholdRule(
+            self.threshold_factor, self.uncertainty_window, self.uncertainty_warmup
+        )
+
+    @property
+    def round_size(self) -> int:
+        """Structures sampled between two trainings of the initial dataset."""
+        return self.n_samples * self.ensemble_size
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the journal."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Rules:
+        """The rules in a journal's `Opened` event."""
+        return cls(**data)
