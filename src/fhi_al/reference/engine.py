@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from fhi_al.structure import Label, Structure
+import numpy as np
+
+from fhi_al.errors import UnconvergedError
+from fhi_al.structure import Label, Structure, structure_key
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn
@@ -25,7 +32,7 @@ class Engine(Protocol):
     def __init__(
         self, settings: ReferenceSettings, control: ControlIn | None, comm: Any, directory: Path
     ) -> None:
-        """Start the engine.
+        """Start the engine. Collective over the group.
 
         Args:
             settings: the REFERENCE section.
@@ -34,15 +41,47 @@ class Engine(Protocol):
             directory: an existing folder of this group's own, absolute.
 
         Raises:
-            InputError: the user's settings can't work (library missing, unknown method, ...).
+            InputError: the user's settings can't work (library missing, unknown method, ...);
+                on every rank of the group if on any.
         """
 
     @classmethod
-    def digest(cls, settings: ReferenceSettings, control: ControlIn | None) -> str:
-        """Digest of everything but the structure that decides a label. Imports no library."""
+    def digest(
+        cls, settings: ReferenceSettings, control: ControlIn | None, elements: Sequence[str]
+    ) -> str:
+        """Digest of everything but the structure that decides a label. Imports no library.
+
+        Args:
+            settings: the REFERENCE section.
+            control: control.in, or None.
+            elements: chemical symbols of the run, in any order.
+        """
+
+    def check_elements(self, elements: Sequence[str]) -> None:
+        """See at the start of a run that the engine knows all its elements.
+
+        Args:
+            elements: chemical symbols.
+
+        Raises:
+            InputError: it doesn't; the message names those that are unknown.
+        """
+
+    def atomic_energies(self, elements: Sequence[str]) -> dict[str, float] | None:
+        """Isolated-atom energies that the engine brings along itself.
+
+        Args:
+            elements: chemical symbols.
+
+        Returns:
+            Energies in eV, or None: they have to be computed.
+        """
 
     def label(self, structure: Structure) -> Label:
         """Compute energy, forces and (periodic structures) stress. Collective over the group.
+
+        Initial moments and charges of the structure decide its spin and charge as in
+        `charge_and_unpaired`. The label is the same on every rank.
 
         Raises:
             UnconvergedError: no usable result for this structure; the engine works on.
@@ -71,3 +110,77 @@ def engine_class(name: str) -> type[Engine]:
     module, _, attribute = ENGINES[name].partition(":")
     found: type[Engine] = getattr(import_module(module), attribute)
     return found
+
+
+def hash_settings(engine: str, **values: Any) -> str:
+    """Digest of an engine's settings, for `Engine.digest`.
+
+    Args:
+        engine: its name.
+        values: JSON-serialisable settings that decide the label.
+
+    Returns:
+        SHA-256 in hexadecimal.
+    """
+    text = json.dumps({"engine": engine, **values}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def charge_and_unpaired(
+    structure: Structure, control: ControlIn | None
+) -> tuple[float, int | None]:
+    """Total charge and number of unpaired electrons of a structure.
+
+    What the structure says (the sums of its initial charges and moments) goes before what
+    control.in says: an isolated atom of a charged system is neutral.
+
+    Args:
+        structure: what is to be labelled.
+        control: control.in, or None.
+
+    Returns:
+        The charge in e, and the unpaired electrons, or None: as few as possible.
+    """
+    charge = control.charge if control is not None else 0.0
+    unpaired = control.unpaired_electrons if control is not None else None
+    if structure.charges is not None:
+        charge = float(structure.charges.sum())
+    if structure.magmoms is not None:
+        unpaired = round(abs(float(structure.magmoms.sum())))
+    return charge, unpaired
+
+
+def make_label(
+    structure: Structure,
+    digest: str,
+    *,
+    energy: float,
+    forces: Any,
+    stress: Any = None,
+    **provenance: str | int | float,
+) -> Label:
+    """Put an engine's numbers together with what they belong to.
+
+    Args:
+        structure: that was computed.
+        digest: of the engine.
+        energy: in eV.
+        forces: (atoms, 3) in eV/Å.
+        stress: (6,) in eV/Å^3, ASE's sign and Voigt order, or None.
+        provenance: `engine`, `method`, `seconds` and what else the engine has to say.
+
+    Raises:
+        UnconvergedError: a number is not finite.
+    """
+    numbers = {"energy": energy, "forces": forces, "stress": 0.0 if stress is None else stress}
+    for name, values in numbers.items():
+        if not np.isfinite(values).all():
+            raise UnconvergedError(f"the {name} of the reference calculation is not finite")
+    return Label(
+        structure=structure,
+        key=structure_key(structure, digest),
+        energy=energy,
+        forces=forces,
+        stress=stress,
+        provenance={**provenance, "host": platform.node()},
+    )
