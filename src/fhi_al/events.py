@@ -253,7 +253,7 @@ class Isolated:
     """The isolated atoms to be labelled: (element, unpaired electrons, key) each.
 
     Attributes:
-        known: (element, eV) where the engine, a pretrained model, has its own; then none is labelled.
+        known: (element, eV) where the engine, a pretrained model, has its own; none is labelled.
     """
 
     effect: str

@@ -152,7 +152,16 @@ def wanted(state: State) -> list[Effect]:
     if state.stage == "import":
         return [Import(id="import")]
     effects: list[Effect] = _PROCEDURES[state.stage].wanted(state)
-    return effects or _delivery(state)
+    return effects or (_delivery(state) if _worked_out(state) else [])
+
+
+def _worked_out(state: State) -> bool:
+    """Whether the stage has nothing left to do but to deliver its result."""
+    if state.stage == "initial_dataset":
+        return initial_dataset.settled(state)
+    if state.stage == "active_learning":
+        return active_learning.settled(state)
+    return state.convergence is not None and state.convergence.reason is not None
 
 
 def _delivery(state: State) -> list[Effect]:

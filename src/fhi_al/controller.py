@@ -1,0 +1,110 @@
+"""The one impure loop: hand out what is wanted, write down what happened, and again."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+from fhi_al.errors import FhiAlError
+from fhi_al.events import Closed, Effect, Event, Started
+from fhi_al.journal import Journal
+from fhi_al.parallel.channels import Channel, Patience
+from fhi_al.procedures.run import finished, step, wanted
+from fhi_al.procedures.state import State
+
+Listener = Callable[[State, Event], None]
+
+
+class Controller:
+    """Drives the procedures to their goal.
+
+    Args:
+        state: after all events in the journal.
+        journal: takes each event before the state does.
+        channels: to the workers.
+        listeners: told of each event, after the state has taken it; they decide nothing.
+
+    Attributes:
+        state: what follows from the journal.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        journal: Journal,
+        channels: Sequence[Channel],
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self.state = state
+        self.journal = journal
+        self.channels = channels
+        self.listeners = listeners
+
+    def run(self) -> None:
+        """Work until the goal is reached.
+
+        Raises:
+            FhiAlError: the procedures can't go on; the journal is closed properly.
+        """
+        patience = Patience()
+        self._submit()
+        while not finished(self.state):
+            if self.state.failure:
+                self._close(self.state.failure)
+                raise FhiAlError(self.state.failure)
+            events = [event for channel in self.channels for event in channel.poll()]
+            if events:
+                self.record(*events)
+                self._submit()
+            if events or any(channel.busy_here for channel in self.channels):
+                patience.reset()
+            elif not self.state.in_flight:
+                self._close("nothing to do")
+                raise FhiAlError(
+                    f"the stage {self.state.stage} has nothing to do but is not finished; this is "
+                    "an error of the program: please report it with restart/journal.jsonl"
+                )
+            else:
+                patience.wait()
+        self._close("finished")
+
+    def record(self, *events: Event) -> None:
+        """Believe events: journal first, then state, then listeners."""
+        self.journal.append(*events)
+        for event in events:
+            self.state = step(self.state, event)
+            for listener in self.listeners:
+                listener(self.state, event)
+
+    def _submit(self) -> None:
+        """Hand out wanted effects to whoever has room, the most urgent first."""
+        sequential = not self.state.rules.asynchronous
+        room = {channel: channel.room for channel in self.channels}
+        chosen: list[tuple[Effect, Channel]] = []
+        for effect in wanted(self.state):
+            if sequential and (chosen or self.state.in_flight):
+                break
+            if effect.id in self.state.in_flight:
+                continue
+            able = [channel for channel in self.channels if channel.takes(effect) and room[channel]]
+            if not able:
+                continue
+            channel = max(able, key=lambda channel: room[channel])
+            room[channel] -= 1
+            chosen.append((effect, channel))
+        if chosen:
+            self.record(*(Started(effect.id, channel.name) for effect, channel in chosen))
+        for effect, channel in chosen:
+            channel.submit(_snapshot(effect))
+
+    def _close(self, reason: str) -> None:
+        self.record(Closed(reason, time.time()))
+
+
+def _snapshot(effect: Effect) -> Effect:
+    """The effect with the datasets as they are now; the state's own list grows on."""
+    entries = getattr(effect, "entries", None)
+    if entries is None:
+        return effect
+    return dataclasses.replace(effect, entries=tuple(entries))  # type: ignore[call-arg]

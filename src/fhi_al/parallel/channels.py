@@ -1,0 +1,230 @@
+"""Between the controller and the workers: one interface, in this process or through MPI.
+
+No rank waits in a blocking MPI call: it would burn a core that the reference could use. Waiting
+means looking, sleeping a little, and looking again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import Any, Protocol
+
+from fhi_al.events import Effect, Event, Label
+
+Slices = Generator[None, None, Event]
+"""Work in small parts: yields between them, returns the event that tells the outcome."""
+
+TAG_EFFECT = 1
+TAG_EVENT = 2
+TAG_FAILED = 3
+TAG_START = 4
+
+
+class Worker(Protocol):
+    """Something that can carry out effects."""
+
+    def run(self, effect: Effect) -> Slices:
+        """Carry out an effect in slices."""
+
+    def close(self) -> None:
+        """Let go of libraries and files."""
+
+
+class Patience:
+    """Sleeps that grow from 0.1 ms to 5 ms while nothing happens."""
+
+    _SHORTEST = 1e-4
+    _LONGEST = 5e-3
+
+    def __init__(self) -> None:
+        self._pause = self._SHORTEST
+
+    def reset(self) -> None:
+        """Something happened: look again soon."""
+        self._pause = self._SHORTEST
+
+    def wait(self) -> None:
+        """Sleep, longer each time."""
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, self._LONGEST)
+
+
+class Channel(Protocol):
+    """The controller's end of the way to one worker.
+
+    Attributes:
+        name: of the worker, as the journal has it.
+        room: how many more effects it takes now.
+        busy_here: it needs this process's time: `poll` does the work.
+    """
+
+    name: str
+
+    @property
+    def room(self) -> int: ...
+
+    @property
+    def busy_here(self) -> bool: ...
+
+    def takes(self, effect: Effect) -> bool:
+        """Whether this kind of effect is done here."""
+
+    def submit(self, effect: Effect) -> None:
+        """Hand over an effect. There must be room."""
+
+    def poll(self) -> list[Event]:
+        """What has happened since the last call; never waits."""
+
+    def close(self) -> None:
+        """Tell the worker to stop."""
+
+
+def is_reference_work(effect: Effect) -> bool:
+    """Whether a reference group does it; all other work is the ML group's."""
+    return isinstance(effect, Label)
+
+
+class InlineChannel:
+    """A worker in this process. It works while it is polled, one slice at a time."""
+
+    def __init__(self, name: str, worker: Worker, *, reference: bool) -> None:
+        self.name = name
+        self._worker = worker
+        self._reference = reference
+        self._slices: Slices | None = None
+
+    @property
+    def room(self) -> int:
+        """One effect at a time."""
+        return int(self._slices is None)
+
+    @property
+    def busy_here(self) -> bool:
+        """Whether there is a slice to do."""
+        return self._slices is not None
+
+    def takes(self, effect: Effect) -> bool:
+        """Whether this kind of effect is done here."""
+        return is_reference_work(effect) == self._reference
+
+    def submit(self, effect: Effect) -> None:
+        """Begin an effect."""
+        assert self._slices is None
+        self._slices = self._worker.run(effect)
+
+    def poll(self) -> list[Event]:
+        """Do one slice."""
+        if self._slices is None:
+            return []
+        try:
+            next(self._slices)
+        except StopIteration as end:
+            self._slices = None
+            return [end.value]
+        return []
+
+    def close(self) -> None:
+        """Close the worker."""
+        if self._slices is not None:
+            self._slices.close()
+            self._slices = None
+        self._worker.close()
+
+
+class MpiChannel:
+    """A worker group on other ranks, reached through its leader.
+
+    Args:
+        name: of the group.
+        comm: communicator with this process and the leader.
+        leader: its rank in `comm`.
+        reference: what it does: reference calculations, or everything else.
+        depth: effects that it may hold: one in work, the others queued.
+    """
+
+    busy_here = False
+
+    def __init__(self, name: str, comm: Any, leader: int, *, reference: bool, depth: int) -> None:
+        self.name = name
+        self._comm = comm
+        self._leader = leader
+        self._reference = reference
+        self._depth = depth
+        self._held = 0
+        self._sends: list[Any] = []
+
+    @property
+    def room(self) -> int:
+        """How many more effects the group takes."""
+        return self._depth - self._held
+
+    def takes(self, effect: Effect) -> bool:
+        """Whether this kind of effect is done there."""
+        return is_reference_work(effect) == self._reference
+
+    def submit(self, effect: Effect) -> None:
+        """Send an effect to the leader."""
+        self._held += 1
+        self._send(effect)
+
+    def poll(self) -> list[Event]:
+        """Receive the events that have arrived."""
+        events: list[Event] = []
+        while self._comm.iprobe(source=self._leader, tag=TAG_EVENT):
+            events.append(self._comm.recv(source=self._leader, tag=TAG_EVENT))
+        self._held -= len(events)
+        self._sends = [request for request in self._sends if not request.Test()]
+        return events
+
+    def close(self) -> None:
+        """Tell the group to stop, and wait until the message has left."""
+        self._send(None)
+        for request in self._sends:
+            wait(request)
+
+    def _send(self, message: Effect | None) -> None:
+        self._sends.append(self._comm.isend(message, dest=self._leader, tag=TAG_EFFECT))
+
+
+def wait(request: Any) -> None:
+    """Wait for an MPI request without burning a core."""
+    patience = Patience()
+    while not request.Test():
+        patience.wait()
+
+
+def receive(comm: Any, source: int, tag: int) -> Any:
+    """Receive a Python object without burning a core."""
+    patience = Patience()
+    while not comm.iprobe(source=source, tag=tag):
+        patience.wait()
+    return comm.recv(source=source, tag=tag)
+
+
+def send(comm: Any, message: Any, dest: int, tag: int) -> None:
+    """Send a Python object without burning a core."""
+    wait(comm.isend(message, dest=dest, tag=tag))
+
+
+def share(comm: Any, message: Any, root: int = 0) -> Any:
+    """Give every rank the root's object (a broadcast that sleeps). Collective."""
+    if comm is None or comm.size == 1:
+        return message
+    if comm.rank != root:
+        return receive(comm, root, TAG_START)
+    others = [rank for rank in range(comm.size) if rank != root]
+    for request in [comm.isend(message, dest=rank, tag=TAG_START) for rank in others]:
+        wait(request)
+    return message
+
+
+def gather(comm: Any, message: Any) -> list[Any]:
+    """Give every rank all ranks' objects, in rank order (a sleeping allgather). Collective."""
+    if comm is None or comm.size == 1:
+        return [message]
+    if comm.rank != 0:
+        send(comm, message, 0, TAG_START)
+        return list(receive(comm, 0, TAG_START))
+    everyone = [message] + [receive(comm, rank, TAG_START) for rank in range(1, comm.size)]
+    return list(share(comm, everyone))

@@ -1,0 +1,66 @@
+"""Which rank does what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fhi_al.errors import InputError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The split of the world into roles.
+
+    Attributes:
+        size: ranks in all.
+        ml: ranks of the ML group; rank 0, the controller, is the first.
+        groups: ranks of each reference group, the leader first. With a single rank, that rank
+            has every role.
+    """
+
+    size: int
+    ml: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]
+
+    def group_of(self, rank: int) -> int | None:
+        """Number of the reference group of a rank; None for an ML rank among several ranks."""
+        for number, group in enumerate(self.groups):
+            if rank in group:
+                return number
+        return None
+
+
+def plan_layout(size: int, ml_ranks: int | None, reference_groups: int, n_gpus: int) -> Layout:
+    """Split the ranks.
+
+    Args:
+        size: ranks in all.
+        ml_ranks: as the user set it, or None: one for each GPU of the first node, at least one.
+        reference_groups: as the user set it.
+        n_gpus: visible GPUs on the first node.
+
+    Raises:
+        InputError: the ranks don't suffice for what is asked.
+    """
+    if size == 1:
+        problems = [
+            f"PARALLEL.{name}: {value} is not possible on one rank; "
+            f"start the program with mpirun -n {value + 1} or more"
+            for name, value in (("ml_ranks", ml_ranks or 1), ("reference_groups", reference_groups))
+            if value > 1
+        ]
+        if problems:
+            raise InputError(problems)
+        return Layout(1, (0,), ((0,),))
+    # Without a setting, GPUs beyond the ranks are left alone rather than refused.
+    n_ml = ml_ranks or max(1, min(n_gpus, size - reference_groups))
+    rest = size - n_ml
+    if rest < reference_groups:
+        raise InputError(
+            f"PARALLEL: {n_ml} ML ranks and {reference_groups} reference groups need at least "
+            f"{n_ml + reference_groups} ranks, but there are {size}: start more ranks, or lower "
+            "ml_ranks or reference_groups in active_learning_settings.yaml"
+        )
+    bounds = [n_ml + rest * g // reference_groups for g in range(reference_groups + 1)]
+    groups = tuple(tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False))
+    return Layout(size, tuple(range(n_ml)), groups)
