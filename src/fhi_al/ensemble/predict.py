@@ -1,0 +1,227 @@
+"""Energies, forces and stresses of many structures by all members of a committee."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from ase.calculators.calculator import Calculator
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from fhi_al.md.batch import Batch
+from fhi_al.md.neighbors import Edges, NeighborLists
+from fhi_al.structure import Structure
+
+
+@dataclass(eq=False)
+class Prediction:
+    """What the members say about a batch of structures; float64 whatever the model.
+
+    Attributes:
+        energies: (members, structures) in eV.
+        forces: (members, atoms, 3) in eV/Å.
+        stress: (members, structures, 3, 3) in eV/Å^3, ASE's sign; zeros for a structure without
+            a cell; None unless asked for.
+    """
+
+    energies: torch.Tensor
+    forces: torch.Tensor
+    stress: torch.Tensor | None = None
+
+
+class Driver(Protocol):
+    """Whatever gives forces to molecular dynamics.
+
+    Attributes:
+        path: how they are computed, for the log.
+        device: where the tensors are wanted.
+    """
+
+    path: str
+    device: torch.device
+
+    def neighbor_lists(self) -> NeighborLists | None:
+        """Make lists to be handed to `predict` while the same structures move."""
+
+    def predict(
+        self, batch: Batch, lists: NeighborLists | None = None, *, stress: bool = False
+    ) -> Prediction:
+        """Compute energies and forces of all structures, and stress if wanted."""
+
+
+class CommitteePredictor:
+    """A committee of MACE models.
+
+    Args:
+        models: MACE modules of the same architecture that hold the weights to be used. They are
+            taken over: moved, converted, and no longer to be trained.
+        device: where to compute.
+        dtype: precision of the models.
+        one_by_one: evaluate each structure alone, so that rounding doesn't depend on the others
+            in the batch (deterministic mode).
+        skin: of neighbour lists for molecular dynamics, in Å.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[torch.nn.Module],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        one_by_one: bool = False,
+        skin: float = 0.5,
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.one_by_one = one_by_one
+        self.skin = skin
+        self.path = "eager"
+        self.load(models)
+
+    def load(self, models: Sequence[torch.nn.Module]) -> None:
+        """Take other models, or the same with other weights."""
+        self._models: list[Any] = [
+            model.to(device=self.device, dtype=self.dtype).requires_grad_(False).eval()
+            for model in models
+        ]
+        first = self._models[0]
+        self.cutoff = float(first.r_max)
+        elements: torch.Tensor = first.atomic_numbers
+        self._species = torch.full((128,), -1, dtype=torch.int64, device=self.device)
+        self._species[elements] = torch.arange(len(elements), device=self.device)
+        self._n_elements = len(elements)
+        self._head = _head(getattr(first, "heads", None) or ["Default"])
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def neighbor_lists(self) -> NeighborLists:
+        """Make lists to be handed to `predict` while the same structures move."""
+        return NeighborLists(self.cutoff, self.skin)
+
+    def predict(
+        self, batch: Batch, lists: NeighborLists | None = None, *, stress: bool = False
+    ) -> Prediction:
+        """Evaluate all structures with all members.
+
+        Args:
+            batch: the structures.
+            lists: from `neighbor_lists`, used for this batch only; None: search now.
+            stress: whether to compute it.
+        """
+        edges = (lists or NeighborLists(self.cutoff, 0.0)).edges(batch)
+        if not self.one_by_one:
+            return self._evaluate(batch, edges, stress)
+        parts = [
+            self._evaluate(batch.one(i), _edges_of(edges, batch, i), stress)
+            for i in range(len(batch))
+        ]
+        return Prediction(
+            energies=torch.cat([part.energies for part in parts], dim=1),
+            forces=torch.cat([part.forces for part in parts], dim=1),
+            stress=torch.cat([p.stress for p in parts if p.stress is not None], dim=1)
+            if stress
+            else None,
+        )
+
+    def _evaluate(self, batch: Batch, edges: Edges, stress: bool) -> Prediction:
+        inputs = self._inputs(batch, edges)
+        energies, forces, virials = [], [], []
+        for model in self._models:
+            # The model marks and replaces entries of what it is given.
+            data = {**inputs, "positions": inputs["positions"].clone()}
+            out = model(data, compute_force=True, compute_virials=stress)
+            energies.append(out["energy"].detach().double())
+            forces.append(out["forces"].detach().double())
+            if stress:
+                virials.append(out["virials"].detach().double())
+        volumes = torch.linalg.det(batch.cells).abs()
+        # Virials are minus the derivative of the energy by strain.
+        scale = torch.where(volumes > 0, -1.0 / volumes, 0.0)
+        return Prediction(
+            energies=torch.stack(energies),
+            forces=torch.stack(forces),
+            stress=torch.stack(virials) * scale[:, None, None] if stress else None,
+        )
+
+    def _inputs(self, batch: Batch, edges: Edges) -> dict[str, torch.Tensor]:
+        """Name things as MACE does."""
+        one_hot = torch.nn.functional.one_hot(self._species[batch.numbers], self._n_elements)
+        # Float32 has 7 digits: far from the origin they would not be enough.
+        counts = torch.from_numpy(np.diff(batch.ptr)).to(self.device)
+        centres = batch.sum(batch.positions) / counts[:, None]
+        return {
+            "positions": (batch.positions - centres[batch.structure_index]).to(self.dtype),
+            "node_attrs": one_hot.to(self.dtype),
+            "edge_index": edges.index,
+            "shifts": edges.shifts.to(self.dtype),
+            "unit_shifts": edges.unit_shifts.to(self.dtype),
+            "cell": batch.cells.reshape(-1, 3).to(self.dtype),
+            "batch": batch.structure_index,
+            "ptr": torch.from_numpy(batch.ptr).to(self.device),
+            "head": torch.full((len(batch),), self._head, device=self.device),
+        }
+
+
+class CalculatorDriver:
+    """Any ASE calculator as a committee of one, evaluated structure by structure.
+
+    Args:
+        calculator: gives energy and forces, and stress where that is asked for.
+        info: put into `Atoms.info` (total charge and spin, for calculators that look there).
+    """
+
+    def __init__(self, calculator: Calculator, info: Mapping[str, Any] | None = None) -> None:
+        self.calculator = calculator
+        self.info = dict(info or {})
+        self.path = type(calculator).__name__
+        self.device = torch.device("cpu")
+
+    def neighbor_lists(self) -> None:
+        """A calculator keeps its own."""
+
+    def predict(
+        self, batch: Batch, lists: NeighborLists | None = None, *, stress: bool = False
+    ) -> Prediction:
+        """Evaluate all structures."""
+        energies, forces, stresses = [], [], []
+        for i in range(len(batch)):
+            one = batch.one(i)
+            atoms = Structure(
+                numbers=one.numbers.cpu().numpy(),
+                positions=one.positions.cpu().numpy(),
+                cell=one.cells[0].cpu().numpy(),
+                pbc=one.pbc[0],
+            ).to_atoms()
+            atoms.info.update(self.info)
+            atoms.calc = self.calculator
+            energies.append(atoms.get_potential_energy())
+            forces.append(atoms.get_forces())
+            if stress and one.pbc.all():
+                stresses.append(voigt_6_to_full_3x3_stress(atoms.get_stress()))
+            elif stress:
+                stresses.append(np.zeros((3, 3)))
+        return Prediction(
+            energies=torch.tensor(np.array([energies])),
+            forces=torch.tensor(np.concatenate(forces)[None]),
+            stress=torch.tensor(np.stack(stresses)[None]) if stress else None,
+        )
+
+
+def _edges_of(edges: Edges, batch: Batch, index: int) -> Edges:
+    assert edges.ptr is not None
+    chosen = slice(int(edges.ptr[index]), int(edges.ptr[index + 1]))
+    return Edges(
+        index=edges.index[:, chosen] - int(batch.ptr[index]),
+        unit_shifts=edges.unit_shifts[chosen],
+        shifts=edges.shifts[chosen],
+    )
+
+
+def _head(heads: Sequence[str]) -> int:
+    """Choose as mace's own calculator does: the head called default, or the only one."""
+    names = [head.lower() for head in heads]
+    return names.index("default") if "default" in names else len(names) - 1

@@ -1,0 +1,237 @@
+"""The work of molecular dynamics: what `Advance`, `Sample` and `ReferenceStep` ask for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from fhi_al import events
+from fhi_al.ensemble.predict import Driver
+from fhi_al.ensemble.uncertainty import UNCERTAINTIES
+from fhi_al.errors import JournalError
+from fhi_al.md.integrators import INTEGRATORS, Integrator
+from fhi_al.md.perturb import perturbed
+from fhi_al.md.selection import Selection
+from fhi_al.md.shard import Shard
+from fhi_al.md.walker import Walkers
+from fhi_al.procedures.threshold import ThresholdRule
+from fhi_al.structure import structure_key
+
+if TYPE_CHECKING:
+    from fhi_al.run_folder import RunFolder
+    from fhi_al.settings import Inputs
+
+log = logging.getLogger(__name__)
+
+MAX_SECONDS = 30.0
+MAX_CHECKS_DETERMINISTIC = 100
+
+
+def advance(
+    effect: events.Advance, folder: RunFolder, driver: Driver
+) -> Generator[None, None, events.Advanced]:
+    """Run molecular dynamics until a structure is chosen, a walker is at its end, or time is up.
+
+    All walkers of the effect move together; those that don't move are carried over into the new
+    walkers file. A walker whose structure was chosen stays there, and goes on from there when it
+    is moved again.
+
+    Args:
+        effect: what to do.
+        folder: settings, labels to go back to, and where structures and walkers are written.
+        driver: the committee.
+
+    Yields:
+        After every MD step.
+
+    Returns:
+        The event, once all that it names is on the disk.
+    """
+    began = time.monotonic()
+    inputs = folder.inputs
+    settings = inputs.al.active_learning
+    if effect.walkers is None:
+        walkers = _start(inputs, settings.num_trajectories, "active_learning", driver.device)
+    else:
+        walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
+    index = {int(trajectory): i for i, trajectory in enumerate(walkers.trajectories)}
+    for reset in effect.resets:
+        structure = inputs.structure
+        if reset.key is not None:
+            structure = folder.labels.get(reset.key).structure
+        walkers.reset(index[reset.trajectory], structure)
+
+    moving = walkers.select(index[trajectory] for trajectory in effect.trajectories)
+    shard = Shard(moving, driver, _integrator(inputs), UNCERTAINTIES[settings.uncertainty])
+    rule = ThresholdRule(
+        settings.threshold_factor, settings.uncertainty_window, settings.uncertainty_warmup
+    )
+    selection = Selection(effect, rule, settings.sanity_skip)
+    checks: list[events.Check] = []
+    candidates: list[events.Candidate] = []
+    steps_left = min(effect.steps_left)
+    while steps_left > 0:
+        n_steps = min(settings.skip_step_mlff, steps_left)
+        frames = yield from shard.advance(n_steps)
+        steps_left -= n_steps
+        check, chosen = selection.check(frames, n_steps)
+        checks.append(check)
+        for candidate in chosen:
+            structure, forces = shard.structure(effect.trajectories.index(candidate.trajectory))
+            key = folder.structures.put(structure, folder.engine_digest, forces)
+            candidates.append(replace(candidate, key=key))
+        if any(candidate.reason != "audit" for candidate in chosen):
+            break
+        if inputs.deterministic:
+            # Nothing may depend on the clock.
+            if len(checks) >= MAX_CHECKS_DETERMINISTIC:
+                break
+        elif time.monotonic() - began > MAX_SECONDS:
+            break
+
+    walkers.assign(moving)
+    walkers.save(folder.walkers(effect.id))
+    return events.Advanced(
+        effect=effect.id,
+        walkers=effect.id,
+        trajectories=effect.trajectories,
+        steps=tuple(int(step) for step in moving.steps),
+        checks=tuple(checks),
+        candidates=tuple(candidates),
+        seconds=time.monotonic() - began,
+        path=driver.path,
+    )
+
+
+def sample(
+    effect: events.Sample, folder: RunFolder, driver: Driver | None
+) -> Generator[None, None, events.Sampled]:
+    """Make structures for the initial dataset.
+
+    Args:
+        effect: what to do.
+        folder: settings, and where structures and walkers are written.
+        driver: the pretrained model, for the method `foundation`.
+
+    Yields:
+        After every MD step, or structure.
+
+    Returns:
+        The event, once all that it names is on the disk.
+    """
+    began = time.monotonic()
+    if effect.method == "perturb":
+        walkers, keys = None, (yield from _perturb(effect, folder))
+    else:
+        assert driver is not None
+        walkers, keys = effect.id, (yield from _sample_trajectory(effect, folder, driver))
+    return events.Sampled(
+        effect=effect.id, walkers=walkers, keys=tuple(keys), seconds=time.monotonic() - began
+    )
+
+
+def _perturb(effect: events.Sample, folder: RunFolder) -> Generator[None, None, list[str]]:
+    inputs = folder.inputs
+    settings = inputs.al.active_learning
+    keys = []
+    for index in range(effect.first, effect.first + effect.count):
+        structure = perturbed(
+            inputs.structure,
+            inputs.al.md.seed,
+            index,
+            settings.perturb_displacement_A,
+            settings.perturb_strain,
+        )
+        keys.append(folder.structures.put(structure, folder.engine_digest))
+        yield
+    return keys
+
+
+def _sample_trajectory(
+    effect: events.Sample, folder: RunFolder, driver: Driver
+) -> Generator[None, None, list[str]]:
+    inputs = folder.inputs
+    if effect.walkers is None:
+        walkers = _start(inputs, 1, "foundation", driver.device)
+    else:
+        walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
+    shard = Shard(walkers, driver, _integrator(inputs), UNCERTAINTIES["max_atomic_sd"])
+    keys: list[str] = []
+    while len(keys) < effect.count:
+        (frame,) = yield from shard.advance(inputs.al.active_learning.skip_step_initial)
+        if frame.broken:
+            # It is back at the sample before, with other velocities.
+            log.warning("MD with the pretrained model exploded at step %d; goes back", frame.step)
+            continue
+        structure, _ = shard.structure(0)
+        keys.append(folder.structures.put(structure, folder.engine_digest))
+    walkers.save(folder.walkers(effect.id))
+    return keys
+
+
+def reference_step(effect: events.ReferenceStep, folder: RunFolder) -> events.Sampled:
+    """Move the walker of the ab initio MD to its next position.
+
+    The forces there are not known until the reference has been asked, so that the walkers file
+    holds a step that is half done; the next call completes it with the label's forces.
+
+    Args:
+        effect: what to do; without `walkers`, only the first structure is written.
+        folder: settings, labels, and where structures and walkers are written.
+
+    Raises:
+        JournalError: the label is not of the walker's present position.
+    """
+    began = time.monotonic()
+    inputs = folder.inputs
+    if effect.walkers is None:
+        walkers = _start(inputs, 1, "reference", "cpu")
+    else:
+        walkers = Walkers.load(folder.walkers(effect.walkers))
+        key = structure_key(walkers.structure(0), folder.engine_digest)
+        if effect.label != key:
+            raise JournalError(
+                f"{folder.walkers(effect.walkers)}: the walker is at structure {key}, "
+                f"but the label is of {effect.label}"
+            )
+        forces = torch.tensor(folder.labels.get(key).forces)
+        integrator = _integrator(inputs)
+        if walkers.half_stepped:
+            integrator.finish(walkers, forces)
+        integrator.begin(walkers, forces)
+        walkers.half_stepped = True
+        walkers.steps[0] = effect.step
+    walkers.save(folder.walkers(effect.id))
+    key = folder.structures.put(walkers.structure(0), folder.engine_digest)
+    return events.Sampled(
+        effect=effect.id, walkers=effect.id, keys=(key,), seconds=time.monotonic() - began
+    )
+
+
+def _integrator(inputs: Inputs) -> Integrator:
+    settings = inputs.al.md
+    return INTEGRATORS[_name(inputs)](settings.timestep_fs, settings.friction_per_fs)
+
+
+def _name(inputs: Inputs) -> str:
+    settings = inputs.al.md
+    return "nve" if settings.stat_ensemble == "nve" else settings.thermostat
+
+
+def _start(inputs: Inputs, count: int, stream: str, device: torch.device | str) -> Walkers:
+    """Begin trajectories at geometry.in; the first with the velocities that it may hold."""
+    return Walkers.start(
+        [inputs.structure] * count,
+        range(count),
+        inputs.al.md.temperature_K,
+        inputs.al.md.seed,
+        stream=stream,
+        conserves_momentum=INTEGRATORS[_name(inputs)].conserves_momentum,
+        velocities=[inputs.velocities, *[None] * (count - 1)],
+        device=device,
+    )

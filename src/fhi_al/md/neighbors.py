@@ -1,0 +1,162 @@
+"""Neighbour lists of a batch of structures, reused while no atom has moved far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase.geometry import complete_cell
+from matscipy.neighbours import neighbour_list
+from scipy.spatial import KDTree
+
+from fhi_al.md.batch import Batch
+from fhi_al.structure import BoolArray, FloatArray, IntArray
+
+
+@dataclass(eq=False)
+class Edges:
+    """Pairs of atoms, each in both directions.
+
+    Attributes:
+        index: (2, edges) sender and receiver; the vector of an edge is
+            `positions[receiver] + shift - positions[sender]`.
+        unit_shifts: (edges, 3) shift in lattice vectors, float64.
+        shifts: (edges, 3) shift in Å, float64.
+        ptr: (structures + 1,) where the edges of each structure begin, or None where that was
+            not asked for.
+    """
+
+    index: torch.Tensor
+    unit_shifts: torch.Tensor
+    shifts: torch.Tensor
+    ptr: IntArray | None = None
+
+
+def search(
+    positions: FloatArray, cell: FloatArray, pbc: BoolArray, cutoff: float
+) -> tuple[IntArray, IntArray]:
+    """Find all pairs of atoms within a cutoff, those with periodic images included.
+
+    Args:
+        positions: (atoms, 3) in Å, inside the cell or not.
+        cell: (3, 3) in Å; may be shorter than the cutoff.
+        pbc: (3,).
+        cutoff: in Å.
+
+    Returns:
+        (2, pairs) sender and receiver, and (pairs, 3) shift in lattice vectors; in an order that
+        depends on nothing but the pairs.
+    """
+    if not pbc.any():
+        pairs = KDTree(positions).query_pairs(cutoff, output_type="ndarray").T
+        index = np.concatenate([pairs, pairs[::-1]], axis=1).astype(np.int64)
+        shifts = np.zeros((index.shape[1], 3), dtype=np.int64)
+    else:
+        box = _search_box(positions, cell, pbc, cutoff)
+        origin = positions.mean(0) - box[~pbc].sum(0) / 2
+        i, j, shifts = neighbour_list(
+            "ijS", positions=positions, cell=box, pbc=pbc, cutoff=cutoff, cell_origin=origin
+        )
+        itself = (i == j) & (shifts == 0).all(1)
+        index = np.stack([i, j])[:, ~itself].astype(np.int64)
+        shifts = shifts[~itself].astype(np.int64)
+    order = np.lexsort((*shifts.T[::-1], index[0], index[1]))
+    return index[:, order], shifts[order]
+
+
+def _search_box(
+    positions: FloatArray, cell: FloatArray, pbc: BoolArray, cutoff: float
+) -> FloatArray:
+    """Replace the vectors of non-periodic directions by ones that span all atoms."""
+    if pbc.all():
+        return cell
+    box: FloatArray = complete_cell(np.where(pbc[:, None], cell, 0.0))
+    extent = float(np.linalg.norm(np.ptp(positions, axis=0))) + 2 * cutoff
+    box[~pbc] *= extent / np.linalg.norm(box[~pbc], axis=1, keepdims=True)
+    return box
+
+
+class NeighborLists:
+    """The edges of one batch as its atoms move.
+
+    Pairs are searched up to `cutoff + skin`, and again for a structure only when one of its atoms
+    has moved more than half the skin, or its cell has changed. What `edges` returns is exact all
+    the same: the pairs within the cutoff at the present positions, in an order that doesn't
+    depend on when the search was made.
+
+    Args:
+        cutoff: in Å.
+        skin: in Å.
+    """
+
+    def __init__(self, cutoff: float, skin: float = 0.5) -> None:
+        self.cutoff = cutoff
+        self.skin = skin
+        self.n_searches = 0
+        self._positions: torch.Tensor | None = None
+        self._cells: torch.Tensor | None = None
+        self._lists: list[tuple[IntArray, IntArray]] = []
+        self._candidates: Edges
+
+    def edges(self, batch: Batch) -> Edges:
+        """Find the edges within the cutoff; `batch` must always hold the same structures."""
+        self.update(batch)
+        candidates = self._candidates
+        sender, receiver = candidates.index
+        vectors = batch.positions[receiver] - batch.positions[sender] + candidates.shifts
+        near = ((vectors**2).sum(1) < self.cutoff**2).nonzero()[:, 0]
+        assert candidates.ptr is not None
+        return Edges(
+            index=candidates.index[:, near],
+            unit_shifts=candidates.unit_shifts[near],
+            shifts=candidates.shifts[near],
+            ptr=np.searchsorted(near.cpu().numpy(), candidates.ptr),
+        )
+
+    def candidates(self, batch: Batch) -> Edges:
+        """Find a set of edges that rarely changes: those within cutoff and skin at the search."""
+        self.update(batch)
+        return self._candidates
+
+    def update(self, batch: Batch) -> bool:
+        """Search again where it is necessary; tell whether it was."""
+        if self._positions is None or self._cells is None:
+            moved = np.ones(len(batch), dtype=bool)
+            self._positions = batch.positions.clone()
+            self._cells = batch.cells.clone()
+            self._lists = [(np.empty((2, 0), np.int64), np.empty((0, 3), np.int64))] * len(batch)
+        else:
+            distances = ((batch.positions - self._positions) ** 2).sum(1)
+            far = batch.max(distances) > (self.skin / 2) ** 2
+            moved = (far | (batch.cells != self._cells).any(2).any(1)).cpu().numpy()
+            if not moved.any():
+                return False
+        for i in np.flatnonzero(moved).tolist():
+            atoms = batch.atoms(i)
+            positions, cell = batch.positions[atoms], batch.cells[i]
+            self._positions[atoms], self._cells[i] = positions, cell
+            self._lists[i] = search(
+                positions.cpu().numpy(), cell.cpu().numpy(), batch.pbc[i], self.cutoff + self.skin
+            )
+        self.n_searches += int(moved.sum())
+        self._candidates = self._concatenate(batch)
+        return True
+
+    def _concatenate(self, batch: Batch) -> Edges:
+        counts = [index.shape[1] for index, _ in self._lists]
+        index = np.concatenate(
+            [index + first for (index, _), first in zip(self._lists, batch.ptr[:-1], strict=True)],
+            axis=1,
+        )
+        unit_shifts = torch.tensor(
+            np.concatenate([shifts for _, shifts in self._lists]).astype(np.float64),
+            device=batch.device,
+        )
+        structure = torch.tensor(np.repeat(np.arange(len(batch)), counts), device=batch.device)
+        return Edges(
+            index=torch.tensor(index, device=batch.device),
+            unit_shifts=unit_shifts,
+            shifts=torch.einsum("ei,eij->ej", unit_shifts, batch.cells[structure]),
+            ptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        )

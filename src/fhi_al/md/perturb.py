@@ -1,0 +1,35 @@
+"""Structures for the initial dataset without molecular dynamics: shaken and strained copies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fhi_al.md.walker import generator
+from fhi_al.structure import Structure
+
+
+def perturbed(
+    structure: Structure, seed: int, index: int, displacement_A: float, strain: float
+) -> Structure:
+    """Make one perturbed copy, the same for the same arguments.
+
+    Args:
+        structure: to start from.
+        seed: of the run.
+        index: number of the copy.
+        displacement_A: standard deviation of the displacement of each coordinate, in Å.
+        strain: largest element of the strain tensor, drawn evenly from plus to minus this. Only
+            crystals without fixed atoms are strained; fixed atoms stay where they are.
+    """
+    random = generator(seed, "perturb", index)
+    cell, positions = structure.cell, structure.positions
+    assert structure.fixed is not None
+    if structure.pbc.all() and not structure.fixed.any():
+        tensor = random.uniform(-strain, strain, (3, 3))
+        deformation = np.eye(3) + (np.tril(tensor) + np.tril(tensor, -1).T)
+        cell, positions = cell @ deformation, positions @ deformation
+    displacement = displacement_A * random.standard_normal(positions.shape)
+    displacement[structure.fixed] = 0.0
+    return replace(structure, cell=cell, positions=positions + displacement)
