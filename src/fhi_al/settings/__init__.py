@@ -1,1 +1,27 @@
 """The users' input files: typed, validated, and read without any heavy import."""
+
+from fhi_al.settings.control_in import ControlIn
+from fhi_al.settings.inputs import (
+    AL_FILE,
+    MACE_FILE,
+    ActiveLearningFile,
+    ConvergenceSettings,
+    Inputs,
+    resolved_yaml,
+)
+from fhi_al.settings.load import load_inputs
+from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.reference import ReferenceSettings
+
+__all__ = [
+    "AL_FILE",
+    "MACE_FILE",
+    "ActiveLearningFile",
+    "ControlIn",
+    "ConvergenceSettings",
+    "Inputs",
+    "MaceSettings",
+    "ReferenceSettings",
+    "load_inputs",
+    "resolved_yaml",
+]

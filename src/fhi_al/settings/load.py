@@ -1,0 +1,181 @@
+"""Read all input files of a run, and gather every problem in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fhi_al.errors import InputError
+from fhi_al.settings import control_in, geometry_in, settle
+from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
+from fhi_al.settings.base import Section, parse_section, shown, unknown
+from fhi_al.settings.control_in import ControlIn, parse_control
+from fhi_al.settings.geometry_in import parse_geometry
+from fhi_al.settings.inputs import AL_FILE, MACE_FILE, ActiveLearningFile, Inputs
+from fhi_al.settings.mace import Architecture, General, MaceMisc, MaceSettings, Training
+from fhi_al.settings.md import MdSettings
+from fhi_al.settings.reference import REFERENCE_SETTINGS, AsiSettings, ReferenceSettings
+from fhi_al.settings.yaml_in import read_text, read_yaml
+from fhi_al.structure import FloatArray, Structure
+
+S = TypeVar("S", bound=Section)
+
+
+def load_inputs(directory: Path, *, need_reference: bool = True) -> Inputs:
+    """Read and check all input files of a run. Writes nothing.
+
+    Args:
+        directory: with the input files.
+        need_reference: whether the command labels structures, and so needs an engine.
+
+    Raises:
+        InputError: with every problem of every file.
+    """
+    directory = Path(directory).absolute()
+    problems: list[str] = []
+    warnings: list[str] = []
+    mace = _read_mace(directory, problems)
+    al = _read_active_learning(directory, problems, warnings, need_reference)
+    geometry = _read_geometry(directory, problems)
+    control = _read_control(directory, problems, al.reference if al else None)
+    if al is not None and geometry is not None:
+        problems += settle.engine_problems(al.reference, control, geometry[0])
+    if mace is not None and geometry is not None:
+        problems += settle.energy_problems(mace, geometry[0])
+        problems += settle.stress_problems(mace, geometry[0])
+    if problems:
+        raise InputError(problems)
+    assert mace is not None
+    assert al is not None
+    assert geometry is not None
+
+    warnings += settle.no_effect(mace, al, control)
+    mace, al, convergence = settle.settle(mace, al, warnings)
+    return Inputs(directory, mace, al, control, *geometry, tuple(warnings), convergence)
+
+
+class _File:
+    """The sections of one YAML file, handed out by name."""
+
+    def __init__(self, path: Path, sections: dict[str, str], problems: list[str]) -> None:
+        """Read the file; `sections` maps each name that a section may have to its proper name."""
+        self.path, self.problems = path, problems
+        read = read_yaml(path, problems)
+        self.readable = read is not None
+        self.data: dict[str, Any] = {}
+        for name, content in (read or {}).items():
+            if name not in sections:
+                known = dict.fromkeys(sections.values())
+                problems.append(unknown(f"{path.name}: ", name, known, "a section"))
+            elif sections[name] in self.data:
+                problems.append(f"{path.name}: the section {sections[name]} is given twice.")
+            else:
+                self.data[sections[name]] = content
+
+    def section(self, kind: type[S], name: str) -> S | None:
+        return parse_section(
+            kind,
+            self.data.get(name),
+            file=self.path.name,
+            name=name,
+            directory=self.path.parent,
+            problems=self.problems,
+        )
+
+
+def _read_mace(directory: Path, problems: list[str]) -> MaceSettings | None:
+    names = ("GENERAL", "ARCHITECTURE", "TRAINING", "MISC")
+    file = _File(directory / MACE_FILE, {name: name for name in names}, problems)
+    general = file.section(General, "GENERAL")
+    architecture = file.section(Architecture, "ARCHITECTURE")
+    training = file.section(Training, "TRAINING")
+    misc = file.section(MaceMisc, "MISC")
+    if not (file.readable and general and architecture and training and misc):
+        return None
+    return MaceSettings(general, architecture, training, misc)
+
+
+def _read_active_learning(
+    directory: Path, problems: list[str], warnings: list[str], need_reference: bool
+) -> ActiveLearningFile | None:
+    names = ("ACTIVE_LEARNING", "MD", "REFERENCE", "PARALLEL", "MISC")
+    sections = {name: name for name in names} | {"ACTIVE LEARNING": "ACTIVE_LEARNING"}
+    file = _File(directory / AL_FILE, sections, problems)
+    active_learning = file.section(ActiveLearning, "ACTIVE_LEARNING")
+    md = file.section(MdSettings, "MD")
+    parallel = file.section(Parallel, "PARALLEL")
+    misc = file.section(Misc, "MISC")
+    reference = _read_reference(file, need_reference) if file.readable else None
+    if not (file.readable and active_learning and md and parallel and misc):
+        return None
+    if "c_x" in (file.data.get("ACTIVE_LEARNING") or {}):
+        warnings.append(
+            f"{AL_FILE}: ACTIVE_LEARNING.c_x is read by the manual's formula, threshold = moving "
+            f"average * (1 - c_x), so threshold_factor = {active_learning.threshold_factor:g}. The "
+            "original program, aims-PAX and VASP (ML_CX) compute 1 + c_x instead: if you mean "
+            "that, give threshold_factor."
+        )
+    return ActiveLearningFile(active_learning, md, reference, parallel, misc)
+
+
+def _read_reference(file: _File, need_reference: bool) -> ReferenceSettings | None:
+    al = file.data.get("ACTIVE_LEARNING")
+    al = al if isinstance(al, Mapping) else {}
+    shared = {"library": al.get("aims_lib_path"), "species_dir": al.get("species_dir")}
+    shared = {key: value for key, value in shared.items() if value is not None}
+    data = file.data.get("REFERENCE")
+    engines = ", ".join(REFERENCE_SETTINGS)
+    if data is None:
+        if len(shared) == 2:
+            data = {"engine": "asi"}
+        elif need_reference:
+            file.problems.append(
+                f"{AL_FILE}: REFERENCE.engine is missing: the reference method must be chosen; "
+                f"expected one of {engines} (or, for FHI-aims, ACTIVE_LEARNING.aims_lib_path and "
+                "ACTIVE_LEARNING.species_dir)."
+            )
+            return None
+        else:
+            return None
+    if not isinstance(data, Mapping):
+        file.problems.append(
+            f"{AL_FILE}: REFERENCE: got {shown(data)}, expected settings such as `engine: xtb`."
+        )
+        return None
+    engine = data.get("engine")
+    if not isinstance(engine, str) or engine not in REFERENCE_SETTINGS:
+        got = f"got {shown(engine)}" if "engine" in data else "it is missing"
+        file.problems.append(f"{AL_FILE}: REFERENCE.engine: {got}, expected one of {engines}.")
+        return None
+    file.data["REFERENCE"] = {**shared, **data} if engine == "asi" else data
+    return file.section(REFERENCE_SETTINGS[engine], "REFERENCE")
+
+
+def _read_geometry(
+    directory: Path, problems: list[str]
+) -> tuple[Structure, FloatArray | None] | None:
+    text = read_text(directory / geometry_in.FILE, problems)
+    if text is None:
+        return None
+    try:
+        return parse_geometry(text)
+    except InputError as error:
+        problems += error.problems
+        return None
+
+
+def _read_control(
+    directory: Path, problems: list[str], reference: ReferenceSettings | None
+) -> ControlIn | None:
+    path = directory / control_in.FILE
+    if not isinstance(reference, AsiSettings) and not path.exists():
+        return None
+    text = read_text(path, problems)
+    if text is None:
+        return None
+    try:
+        return parse_control(text)
+    except InputError as error:
+        problems += error.problems
+        return None

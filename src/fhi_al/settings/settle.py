@@ -1,0 +1,198 @@
+"""What the input files say together: checks between them, and which of two settings is in force."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fhi_al.errors import InputError
+from fhi_al.settings import control_in, geometry_in
+from fhi_al.settings.active_learning import ActiveLearning
+from fhi_al.settings.control_in import ControlIn
+from fhi_al.settings.inputs import (
+    AL_FILE,
+    MACE_FILE,
+    ActiveLearningFile,
+    ConvergenceSettings,
+    elements_of,
+)
+from fhi_al.settings.mace import MaceSettings, Training
+from fhi_al.settings.reference import (
+    AseSettings,
+    AsiSettings,
+    MlffSettings,
+    ReferenceSettings,
+)
+from fhi_al.structure import Structure
+
+
+def engine_problems(
+    reference: ReferenceSettings | None, control: ControlIn | None, structure: Structure
+) -> list[str]:
+    """Say what of control.in the reference engine can't do."""
+    if control is None or reference is None:
+        return []
+    if isinstance(reference, AsiSettings):
+        try:
+            control.for_aims(elements_of(structure), structure.periodic, reference.species_dir)
+        except InputError as error:
+            return error.problems
+        return []
+    problems = []
+    unpaired = control.unpaired or 0
+    if unpaired % 1:
+        problems.append(
+            f"{control_in.FILE}: got {unpaired} unpaired electrons, expected a whole number for "
+            f"the engine {reference.engine}."
+        )
+    if isinstance(reference, AseSettings):
+        for name, value in (("charge", control.charge), ("spin", unpaired)):
+            if value and getattr(reference, name) is None:
+                problems.append(
+                    f"{AL_FILE}: REFERENCE.{name} is missing: {control_in.FILE} asks for a {name} "
+                    f"of {value:g}; give the name of the calculator's keyword that takes it."
+                )
+    if (
+        isinstance(reference, MlffSettings)
+        and reference.model != "so3lr"
+        and (control.charge or unpaired)
+    ):
+        problems.append(
+            f"{control_in.FILE}: got charge {control.charge:g} and {unpaired:g} unpaired "
+            "electrons, but a MACE model knows of neither; remove them, or use another engine."
+        )
+    return problems
+
+
+def energy_problems(mace: MaceSettings, structure: Structure) -> list[str]:
+    """Say which elements of the structure have no atomic energy."""
+    energies = mace.architecture.atomic_energies
+    if not isinstance(energies, dict):
+        return []
+    return [
+        f"{MACE_FILE}: ARCHITECTURE.atomic_energies has no energy of {element}, which is in "
+        f"{geometry_in.FILE}; add it, or write `atomic_energies: auto`."
+        for element in elements_of(structure)
+        if element not in energies
+    ]
+
+
+def stress_problems(mace: MaceSettings, structure: Structure) -> list[str]:
+    """Say that the loss needs a stress that there won't be."""
+    loss = mace.training.loss
+    if loss not in ("stress", "virials") or (structure.periodic and mace.general.compute_stress):
+        return []
+    why = "GENERAL.compute_stress is false" if structure.periodic else "a molecule has none"
+    return [
+        f"{MACE_FILE}: TRAINING.loss: got {loss!r}, which needs stress, but {why}; use `weighted`."
+    ]
+
+
+def settle(
+    mace: MaceSettings, al: ActiveLearningFile, warnings: list[str]
+) -> tuple[MaceSettings, ActiveLearningFile, ConvergenceSettings]:
+    """Decide between settings that say the same thing, so that both copies of each are equal."""
+    training, active = mace.training, al.active_learning
+    for old, new in (
+        ("patience", "patience"),
+        ("max_num_epochs", "max_final_epochs"),
+        ("valid_fraction", "valid_ratio"),
+    ):
+        if training.given(old) and not active.given(new):
+            active = active.model_copy(update={new: getattr(training, old)})
+        else:
+            _warn_if_outvoted(training, old, active, new, warnings)
+            training = training.model_copy(update={old: getattr(active, new)})
+    if training.given("eval_interval") and not active.given("valid_skip"):
+        eval_interval = training.eval_interval
+    else:
+        _warn_if_outvoted(training, "eval_interval", active, "valid_skip", warnings)
+        eval_interval = active.valid_skip
+        training = training.model_copy(update={"eval_interval": eval_interval})
+    convergence = ConvergenceSettings(
+        patience=active.patience,
+        max_epochs=active.max_final_epochs,
+        eval_interval=eval_interval,
+        swa=training.swa,
+        on=active.converge_on,
+    )
+    mace, al = replace(mace, training=training), replace(al, active_learning=active)
+    if al.misc.deterministic or not al.parallel.asynchronous:
+        mace, al = _deterministic(mace, al, warnings)
+    return mace, al, convergence
+
+
+def _warn_if_outvoted(
+    training: Training, old: str, active: ActiveLearning, new: str, warnings: list[str]
+) -> None:
+    loser, winner = getattr(training, old), getattr(active, new)
+    if training.given(old) and loser != winner:
+        warnings.append(
+            f"TRAINING.{old} ({loser}) in {MACE_FILE} and ACTIVE_LEARNING.{new} ({winner}) in "
+            f"{AL_FILE} are both given; {winner} is used."
+        )
+
+
+def _deterministic(
+    mace: MaceSettings, al: ActiveLearningFile, warnings: list[str]
+) -> tuple[MaceSettings, ActiveLearningFile]:
+    if mace.general.given("default_dtype") and mace.general.default_dtype != "float64":
+        warnings.append(
+            f"GENERAL.default_dtype ({mace.general.default_dtype}) in {MACE_FILE}: deterministic "
+            "runs use float64."
+        )
+    general = mace.general.model_copy(update={"default_dtype": "float64"})
+    reference = al.reference
+    if isinstance(reference, AsiSettings):
+        if reference.given("reuse_density") and reference.reuse_density:
+            warnings.append(
+                f"REFERENCE.reuse_density (true) in {AL_FILE}: deterministic runs start each "
+                "calculation afresh."
+            )
+        reference = reference.model_copy(update={"reuse_density": False})
+    misc = al.misc.model_copy(update={"deterministic": True})
+    return replace(mace, general=general), replace(al, reference=reference, misc=misc)
+
+
+def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | None) -> list[str]:
+    """List what the user wrote and this run does not use."""
+    active, md = al.active_learning, al.md
+    unused = []
+    if not mace.misc.restart_latest:
+        unused.append(
+            f"{MACE_FILE}: MISC.restart_latest: false has no effect; to start afresh, "
+            "start in another folder."
+        )
+    if not al.misc.create_restart:
+        unused.append(
+            f"{AL_FILE}: MISC.create_restart: false has no effect; every run can be restarted."
+        )
+    if md.stat_ensemble == "nve":
+        unused += [
+            f"{AL_FILE}: MD.{name} has no effect with `stat_ensemble: nve`."
+            for name in ("thermostat", "friction_per_fs")
+            if md.given(name)
+        ]
+    for name, method, used in (
+        ("initial_foundational_size", "mace-mp0", active.initial_sampling == "mace-mp0"),
+        ("perturb_displacement_A", "perturb", active.initial_sampling == "perturb"),
+        ("perturb_strain", "perturb", active.initial_sampling == "perturb"),
+    ):
+        if active.given(name) and not used:
+            unused.append(
+                f"{AL_FILE}: ACTIVE_LEARNING.{name} has no effect without `initial_sampling: "
+                f"{method}`."
+            )
+    if al.reference is None or isinstance(al.reference, AsiSettings):
+        return unused
+    for name in ("species_dir", "aims_lib_path"):
+        if active.given(name):
+            unused.append(
+                f"{AL_FILE}: ACTIVE_LEARNING.{name} has no effect with the engine "
+                f"{al.reference.engine}."
+            )
+    if control is not None and (names := control.unused_keywords()):
+        unused.append(
+            f"{control_in.FILE}: the engine {al.reference.engine} takes only charge and spin from "
+            f"it; not used: {', '.join(names)}."
+        )
+    return unused
