@@ -7,11 +7,21 @@ import time
 from collections.abc import Callable, Sequence
 
 from fhi_al.errors import FhiAlError
-from fhi_al.events import Closed, Effect, Event, Started
+from fhi_al.events import Closed, Effect, Evaluate, Event, Export, Failed, Started, Train
 from fhi_al.journal import Journal
 from fhi_al.parallel.channels import Channel, Patience
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.state import State
+
+
+
+class WorkerError(Exception):
+    """A rank broke down. The journal knows; the job has to end."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.error)
+        self.failed = failed
+
 
 Listener = Callable[[State, Event], None]
 
@@ -46,6 +56,7 @@ class Controller:
 
         Raises:
             FhiAlError: the procedures can't go on; the journal is closed properly.
+            WorkerError: a rank broke down.
         """
         patience = Patience()
         self._submit()
@@ -56,6 +67,9 @@ class Controller:
             events = [event for channel in self.channels for event in channel.poll()]
             if events:
                 self.record(*events)
+                for event in events:
+                    if isinstance(event, Failed):
+                        raise WorkerError(event)
                 self._submit()
             if events or any(channel.busy_here for channel in self.channels):
                 patience.reset()
@@ -104,7 +118,6 @@ class Controller:
 
 def _snapshot(effect: Effect) -> Effect:
     """The effect with the datasets as they are now; the state's own list grows on."""
-    entries = getattr(effect, "entries", None)
-    if entries is None:
-        return effect
-    return dataclasses.replace(effect, entries=tuple(entries))  # type: ignore[call-arg]
+    if isinstance(effect, Train | Evaluate | Export):
+        return dataclasses.replace(effect, entries=tuple(effect.entries))
+    return effect

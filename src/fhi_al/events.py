@@ -224,6 +224,7 @@ class Opened:
     Attributes:
         goal: what the command is to reach.
         settings: the resolved settings, as the procedures need them.
+        engine: digest of the reference engine.
         version: of this program.
         n_atoms: atoms in geometry.in.
         elements: chemical symbols in geometry.in, sorted.
@@ -233,6 +234,7 @@ class Opened:
 
     goal: Goal
     settings: Mapping[str, Any]
+    engine: str
     version: str
     n_atoms: int
     elements: tuple[str, ...]

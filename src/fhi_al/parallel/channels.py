@@ -55,17 +55,17 @@ class Channel(Protocol):
 
     Attributes:
         name: of the worker, as the journal has it.
-        room: how many more effects it takes now.
-        busy_here: it needs this process's time: `poll` does the work.
     """
 
     name: str
 
     @property
-    def room(self) -> int: ...
+    def room(self) -> int:
+        """How many more effects it takes now."""
 
     @property
-    def busy_here(self) -> bool: ...
+    def busy_here(self) -> bool:
+        """Whether it needs this process's time: then `poll` does the work."""
 
     def takes(self, effect: Effect) -> bool:
         """Whether this kind of effect is done here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from fhi_al.errors import InputError
@@ -62,5 +63,5 @@ def plan_layout(size: int, ml_ranks: int | None, reference_groups: int, n_gpus: 
             "ml_ranks or reference_groups in active_learning_settings.yaml"
         )
     bounds = [n_ml + rest * g // reference_groups for g in range(reference_groups + 1)]
-    groups = tuple(tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False))
+    groups = tuple(tuple(range(a, b)) for a, b in itertools.pairwise(bounds))
     return Layout(size, tuple(range(n_ml)), groups)

@@ -1,0 +1,204 @@
+"""The log files: every event as a line that a person can read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fhi_al import events
+from fhi_al.events import Event, Stage
+from fhi_al.procedures.state import State
+
+log = logging.getLogger(__name__)
+
+LOG_FILES: dict[Stage, str] = {
+    "atomic_energies": "atomic_energies.log",
+    "import": "AL.log",
+    "initial_dataset": "initial_dataset.log",
+    "converge_initial": "initial_dataset.log",
+    "active_learning": "AL.log",
+    "convergence": "AL.log",
+    "done": "AL.log",
+}
+"""Which file tells of which stage; the names are the manual's."""
+
+_TITLES: dict[Stage, str] = {
+    "atomic_energies": "Energies of the isolated atoms",
+    "import": "Taking over data and models",
+    "initial_dataset": "Initial dataset",
+    "converge_initial": "Converging the initial models",
+    "active_learning": "Active learning",
+    "convergence": "Converging the final models",
+    "done": "Done",
+}
+
+
+class StageLog(logging.Handler):
+    """Writes records to the log file of the present stage.
+
+    Args:
+        folder: of the log files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        self._file: logging.FileHandler | None = None
+
+    def turn_to(self, stage: Stage) -> None:
+        """Write to the file of this stage from now on."""
+        path = self._folder / LOG_FILES[stage]
+        if self._file is not None:
+            if Path(self._file.baseFilename) == path:
+                return
+            self._file.close()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._file = logging.FileHandler(path, encoding="utf-8")
+        self._file.setFormatter(self.formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        if self._file is not None:
+            self._file.emit(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        super().close()
+
+
+class Narrator:
+    """Tells the events of a run, one by one.
+
+    Args:
+        state: at the start of this command.
+        stage_log: to be turned to the stage that is told of.
+    """
+
+    def __init__(self, state: State, stage_log: StageLog) -> None:
+        self._stage = state.stage
+        self._stage_log = stage_log
+        stage_log.turn_to(state.stage)
+        log.info("%s", _TITLES[state.stage])
+
+    def __call__(self, state: State, event: Event) -> None:
+        """Tell of an event that the state has just taken."""
+        tell = _TELLERS.get(type(event))
+        if tell is not None and (line := tell(self._stage, state, event)):
+            log.info("%s", line)
+        if state.stage != self._stage:
+            if reason := _reason(self._stage, state):
+                log.info("%s ended: %s", _TITLES[self._stage], reason)
+            self._stage = state.stage
+            self._stage_log.turn_to(state.stage)
+            log.info("%s", _TITLES[state.stage])
+            if state.stage == "active_learning":
+                log.info("%s", describe_threshold(state))
+
+
+def describe_threshold(state: State) -> str:
+    """The threshold rule in words."""
+    rules = state.rules
+    return (
+        f"The reference is asked where the uncertainty exceeds {rules.threshold_factor:g} times "
+        f"the mean of the last {rules.uncertainty_window} uncertainties, after the first "
+        f"{rules.uncertainty_warmup}"
+    )
+
+
+def _reason(stage: Stage, state: State) -> str | None:
+    if stage == "initial_dataset":
+        return state.initial.reason
+    if stage == "active_learning" and state.active:
+        return state.active.reason
+    if stage in ("converge_initial", "convergence") and state.convergence:
+        return state.convergence.reason
+    return None
+
+
+def _isolated(stage: Stage, state: State, event: events.Isolated) -> str:
+    if event.known:
+        return "The reference model brings its own energies of the isolated atoms"
+    return f"{len(event.atoms)} spin states of isolated atoms to be computed"
+
+
+def _labelled(stage: Stage, state: State, event: events.Labelled) -> str:
+    if state.atoms.spins and event.key in state.atoms.spins:
+        element, unpaired = state.atoms.spins[event.key]
+        return f"{element} with {unpaired} unpaired electrons: {event.energy:.6f} eV"
+    text = f"label {sum(state.outcomes.values())}: {event.energy:.4f} eV"
+    if event.force_error is not None:
+        text += f", committee was off by {1000 * event.force_error:.1f} meV/Å"
+    text += f" ({event.seconds:.2f} s)" if event.seconds else " (from the store)"
+    return f"{text}; {state.train_size} to train on, {state.n_valid} to validate on"
+
+
+def _rejected(stage: Stage, state: State, event: events.LabelRejected) -> str:
+    what = f"structure {event.key[:12]}"
+    if state.atoms.spins and event.key in state.atoms.spins:
+        element, unpaired = state.atoms.spins[event.key]
+        what = f"{element} with {unpaired} unpaired electrons"
+    return f"{what} has no label: {event.reason}"
+
+
+def _sampled(stage: Stage, state: State, event: events.Sampled) -> str:
+    if state.rules.initial_method == "aimd":
+        return ""
+    return f"{len(event.keys)} structures sampled ({event.seconds:.1f} s)"
+
+
+def _advanced(stage: Stage, state: State, event: events.Advanced) -> str:
+    steps = ", ".join(f"{t}: {s}" for t, s in zip(event.trajectories, event.steps, strict=True))
+    text = f"molecular dynamics to step [{steps}] ({event.seconds:.1f} s, {event.path})"
+    if event.checks:
+        last = event.checks[-1]
+        text += f"; largest uncertainty {1000 * max(last.uncertainties):.1f} meV/Å"
+        text += f", {sum(last.temperatures) / len(last.temperatures):.0f} K"
+    for candidate in event.candidates:
+        text += f"; trajectory {candidate.trajectory} chosen ({candidate.reason})"
+    return text
+
+
+def _trained(stage: Stage, state: State, event: events.Trained) -> str:
+    members = [event.members[index] for index in event.trained]
+    text = f"{event.epochs} epochs ({event.seconds:.1f} s), "
+    text += f"loss {sum(m.loss for m in members) / len(members):.4g}"
+    forces = [m.force_mae for m in members if m.force_mae is not None]
+    energies = [m.energy_mae for m in members if m.energy_mae is not None]
+    if forces and energies:
+        text += (
+            f"; validation: force MAE {1000 * sum(forces) / len(forces):.1f} meV/Å"
+            f", energy MAE {1000 * sum(energies) / len(energies):.2f} meV/atom"
+        )
+    if state.active and state.active.reset_optimizer:
+        text += "; no progress, the optimizer will start afresh"
+    return text
+
+
+def _exported(stage: Stage, state: State, event: events.Exported) -> str:
+    return f"{len(event.files)} files written: {', '.join(event.files[:3])}, ..."
+
+
+def _imported(stage: Stage, state: State, event: events.Imported) -> str:
+    return f"{len(event.entries)} labels taken over from {', '.join(event.files)}"
+
+
+def _failed(stage: Stage, state: State, event: events.Failed) -> str:
+    return f"rank {event.rank} on {event.host} failed: {event.error}\n{event.traceback}"
+
+
+_TELLERS: dict[type, Callable[[Stage, State, Any], str]] = {
+    events.Isolated: _isolated,
+    events.Labelled: _labelled,
+    events.LabelRejected: _rejected,
+    events.Sampled: _sampled,
+    events.Advanced: _advanced,
+    events.Trained: _trained,
+    events.Exported: _exported,
+    events.Imported: _imported,
+    events.Failed: _failed,
+}

@@ -1,0 +1,163 @@
+"""The ML rank's worker: the committee in memory, and everything that is done with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fhi_al.events import (
+    Advance,
+    Effect,
+    Evaluate,
+    Event,
+    Export,
+    Import,
+    Isolate,
+    Isolated,
+    ReferenceStep,
+    Sample,
+    Sampled,
+    Train,
+)
+from fhi_al.parallel.channels import Slices
+from fhi_al.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from fhi_al.ensemble.members import Committee
+    from fhi_al.ensemble.predict import CommitteePredictor, Driver
+
+
+class MlWorker:
+    """Molecular dynamics, training, evaluation and exports.
+
+    Torch and MACE are imported by the effects that need them: computing atomic energies, or
+    sampling with the reference, starts at once.
+
+    Args:
+        folder: of the run.
+        device: where the models live, as torch names it.
+        atomic_energies: element -> eV, where the reference engine brings them along.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        device: str,
+        atomic_energies: Mapping[str, float] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._device = device
+        self._atomic_energies = dict(atomic_energies or {})
+        self._committee: Committee | None = None
+        self._predictor: CommitteePredictor | None = None
+        self._predicted: str | None = None
+        self._foundation: Driver | None = None
+
+    def run(self, effect: Effect) -> Slices:
+        """Carry out an effect in slices: one MD step or one optimizer step each."""
+        return _HANDLERS[type(effect)](self, effect)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _isolate(self, effect: Isolate) -> Slices:
+        from fhi_al.reference.isolated import isolated_atoms
+
+        yield
+        if self._atomic_energies:
+            return Isolated(effect.id, (), tuple(sorted(self._atomic_energies.items())))
+        store, digest = self._folder.structures, self._folder.engine_digest
+        return Isolated(
+            effect.id,
+            tuple(
+                (symbol, unpaired, store.put(structure, digest))
+                for symbol, unpaired, structure in isolated_atoms(self._folder.inputs.elements)
+            ),
+        )
+
+    def _sample(self, effect: Sample) -> Slices:
+        from fhi_al.md import engine
+
+        if effect.method == "perturb":
+            yield
+            return engine.perturb(effect, self._folder)
+        if self._foundation is None:
+            from fhi_al.ensemble.foundation import foundation_driver
+
+            self._foundation = foundation_driver(self._folder.inputs, self._device)
+        return (yield from engine.sample(effect, self._folder, self._foundation))
+
+    def _reference_step(self, effect: ReferenceStep) -> Slices:
+        from fhi_al.md import engine
+
+        yield
+        start = time.perf_counter()
+        sampled = engine.reference_step(effect, self._folder)
+        return Sampled(sampled.effect, sampled.walkers, sampled.keys, time.perf_counter() - start)
+
+    def _train(self, effect: Train) -> Slices:
+        from fhi_al.ensemble.train import train
+
+        committee = self._load(effect.weights) if effect.weights else None
+        self._committee, trained = yield from train(effect, self._folder, committee, self._device)
+        return trained
+
+    def _advance(self, effect: Advance) -> Slices:
+        from fhi_al.md import engine
+
+        return (yield from engine.advance(effect, self._folder, self._predict(effect.weights)))
+
+    def _evaluate(self, effect: Evaluate) -> Slices:
+        from fhi_al.ensemble.evaluate import evaluate
+
+        return (yield from evaluate(effect, self._folder, self._load(effect.weights), self._device))
+
+    def _export(self, effect: Export) -> Slices:
+        from fhi_al.ensemble.export import export
+
+        yield
+        return export(effect, self._folder, self._load(effect.weights))
+
+    def _import(self, effect: Import) -> Slices:
+        from fhi_al.ensemble.imports import import_data
+
+        yield
+        return import_data(effect, self._folder)
+
+    def _load(self, weights: str) -> Committee:
+        """The committee at this checkpoint; the one in memory, if it is there already."""
+        from fhi_al.ensemble.members import load_committee
+
+        if self._committee is None or self._committee.weights != weights:
+            self._committee = load_committee(self._folder, weights, self._device)
+        return self._committee
+
+    def _predict(self, weights: str) -> CommitteePredictor:
+        """The committee at this checkpoint, ready for molecular dynamics."""
+        from fhi_al.ensemble.predict import CommitteePredictor
+
+        committee = self._load(weights)
+        if self._predictor is None:
+            self._predictor = CommitteePredictor(
+                committee.models(),
+                self._device,
+                committee.dtype,
+                one_by_one=self._folder.inputs.deterministic,
+            )
+        elif self._predicted != weights:
+            self._predictor.load(committee.models())
+        self._predicted = weights
+        return self._predictor
+
+
+_HANDLERS: dict[type, Callable[[MlWorker, Any], Slices]] = {
+    Isolate: MlWorker._isolate,
+    Sample: MlWorker._sample,
+    ReferenceStep: MlWorker._reference_step,
+    Train: MlWorker._train,
+    Advance: MlWorker._advance,
+    Evaluate: MlWorker._evaluate,
+    Export: MlWorker._export,
+    Import: MlWorker._import,
+}

@@ -1,0 +1,185 @@
+"""What the ranks other than the controller do all day, and the two kinds of worker."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import traceback
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fhi_al.errors import UnconvergedError
+from fhi_al.events import Effect, Event, Failed, Label, Labelled, LabelRejected
+from fhi_al.parallel.channels import (
+    TAG_EFFECT,
+    TAG_EVENT,
+    TAG_FAILED,
+    Patience,
+    Slices,
+    Worker,
+    send,
+    share,
+    wait,
+)
+from fhi_al.reference.engine import Engine
+from fhi_al.run_folder import RunFolder
+from fhi_al.structure import Label as StoredLabel
+from fhi_al.structure import Structure
+
+_UNANSWERED_S = 8.0
+
+
+class ReferenceWorker:
+    """Labels structures with the group's engine; runs on the leader of the group.
+
+    Args:
+        folder: of the run.
+        engine: this rank's part of the group's engine.
+        comm: the group's communicator, or None for a process alone.
+    """
+
+    def __init__(self, folder: RunFolder, engine: Engine, comm: Any) -> None:
+        self._folder = folder
+        self._engine = engine
+        self._comm = comm if engine.parallel else None
+
+    def run(self, effect: Effect) -> Slices:
+        """Compute a label, unless the store has it already; in one slice."""
+        assert isinstance(effect, Label)
+        yield
+        labels, key = self._folder.labels, effect.key
+        structure, predicted = self._folder.structures.get(key)
+        seconds = 0.0
+        if labels.has(key):
+            label = labels.get(key)
+        else:
+            start = time.perf_counter()
+            try:
+                label = self._compute(effect, structure)
+            except UnconvergedError as error:
+                return LabelRejected(effect.id, key, str(error), time.perf_counter() - start)
+            labels.put(label, self._folder.engine_digest)
+            seconds = time.perf_counter() - start
+        error = None if predicted is None else float(np.abs(predicted - label.forces).mean())
+        return Labelled(effect.id, key, label.energy, seconds, error)
+
+    def _compute(self, effect: Label, structure: Structure) -> StoredLabel:
+        share(self._comm, structure)
+        label = self._engine.label(structure)
+        asked: Mapping[str, Any] = {
+            name: getattr(effect, name)
+            for name in ("purpose", "trajectory", "step", "uncertainty", "threshold")
+        }
+        return StoredLabel(
+            structure=structure,
+            key=effect.key,
+            energy=label.energy,
+            forces=label.forces,
+            stress=label.stress,
+            provenance={
+                **label.provenance,
+                **{name: value for name, value in asked.items() if value is not None},
+            },
+        )
+
+    def close(self) -> None:
+        """Free the engine on all ranks of the group."""
+        share(self._comm, None)
+        self._engine.close()
+
+
+def assist(engine: Engine, comm: Any) -> None:
+    """Take part in the group's calculations, on a rank that doesn't lead it, until told to stop."""
+    while (structure := share(comm, None)) is not None:
+        try:
+            engine.label(structure)
+        except UnconvergedError:
+            # An outcome, which the leader reports.
+            continue
+    engine.close()
+
+
+def serve(comm: Any, worker: Worker) -> None:
+    """Carry out the controller's effects on the leader of a group, until told to stop."""
+    queue: deque[Effect | None] = deque()
+    patience = Patience()
+    while True:
+        while comm.iprobe(source=0, tag=TAG_EFFECT):
+            queue.append(comm.recv(source=0, tag=TAG_EFFECT))
+        if not queue:
+            patience.wait()
+            continue
+        patience.reset()
+        effect = queue.popleft()
+        if effect is None:
+            worker.close()
+            return
+        send(comm, _finish(worker.run(effect)), 0, TAG_EVENT)
+
+
+def _finish(slices: Slices) -> Event:
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            event: Event = end.value
+            return event
+
+
+def describe_failure(rank: int, worker: str, error: BaseException) -> Failed:
+    """The event that tells of an exception on this rank."""
+    return Failed(
+        worker=worker,
+        host=socket.gethostname(),
+        rank=rank,
+        error=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def report_failure(comm: Any, failed: Failed) -> None:
+    """Tell the controller that this rank is broken, and end with it; never returns.
+
+    The other ranks of the group may sit in a collective call that this rank will not join, so
+    the whole job has to end. The controller does that once the journal knows; if it doesn't
+    answer, this rank does.
+    """
+    wait(comm.isend(failed, dest=0, tag=TAG_FAILED))
+    time.sleep(_UNANSWERED_S)
+    comm.Abort(1)
+    os._exit(1)
+
+
+class FailureChannel:
+    """The controller's ear for ranks that break down, leaders or not."""
+
+    name = "failures"
+    room = 0
+    busy_here = False
+
+    def __init__(self, comm: Any) -> None:
+        self._comm = comm
+
+    def takes(self, effect: Effect) -> bool:
+        """Never: it only listens."""
+        return False
+
+    def submit(self, effect: Effect) -> None:
+        """Never called, as there is never room."""
+        raise AssertionError(effect)
+
+    def poll(self) -> list[Event]:
+        """Failures that have arrived."""
+        from mpi4py import MPI
+
+        events: list[Event] = []
+        while self._comm.iprobe(source=MPI.ANY_SOURCE, tag=TAG_FAILED):
+            events.append(self._comm.recv(source=MPI.ANY_SOURCE, tag=TAG_FAILED))
+        return events
+
+    def close(self) -> None:
+        """Nothing to let go of."""

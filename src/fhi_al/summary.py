@@ -1,0 +1,151 @@
+"""What a run has cost and what it gives: printed at its end, kept in results/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fhi_al.events import Errors, Labelled, LabelRejected, Opened, Stage
+from fhi_al.files import write_text
+from fhi_al.journal import Record
+from fhi_al.procedures.run import step
+from fhi_al.procedures.state import State
+
+
+@dataclass
+class StageCost:
+    """What a stage has cost.
+
+    Attributes:
+        wall_seconds: while a command was running.
+        reference_calls: calculations of the reference, failed ones included.
+        reference_seconds: in them.
+    """
+
+    stage: Stage
+    wall_seconds: float = 0.0
+    reference_calls: int = 0
+    reference_seconds: float = 0.0
+
+
+@dataclass
+class Summary:
+    """A run in numbers.
+
+    Attributes:
+        costs: stage by stage.
+        train_size: structures in the largest training set of a member.
+        n_labels: labels in all datasets.
+        n_valid: of them, for validation.
+        n_audit: of them, sanity checks.
+        n_rejected: structures without a usable label.
+        errors: of the delivered members and of the committee.
+        files: that were written for the user.
+    """
+
+    costs: list[StageCost]
+    n_labels: int
+    train_size: int
+    n_valid: int
+    n_audit: int
+    n_rejected: int
+    errors: tuple[Errors, ...]
+    files: tuple[str, ...]
+
+
+def summarise(records: Iterable[Record]) -> Summary:
+    """Add up a journal.
+
+    Args:
+        records: of a journal with at least one command.
+    """
+    state: State | None = None
+    costs: dict[Stage, StageCost] = {}
+    before = 0.0
+    for record in records:
+        event = record.event
+        if state is not None:
+            cost = costs.setdefault(state.stage, StageCost(state.stage))
+            if not isinstance(event, Opened):
+                cost.wall_seconds += record.time - before
+            # A label that was in the store already took no time.
+            if isinstance(event, Labelled | LabelRejected) and event.seconds > 0:
+                cost.reference_calls += 1
+                cost.reference_seconds += event.seconds
+        before = record.time
+        state = step(state, event)
+    assert state is not None
+    return Summary(
+        costs=[cost for stage, cost in costs.items() if stage != "done"],
+        n_labels=len(state.entries),
+        train_size=state.train_size,
+        n_valid=state.n_valid,
+        n_audit=sum(entry.split == "audit" for entry in state.entries),
+        n_rejected=state.n_rejected,
+        errors=state.errors,
+        files=tuple(file for files in state.exported.values() for file in files),
+    )
+
+
+def save_summary(summary: Summary, folder: Path) -> None:
+    """Write summary.json and summary.txt."""
+    write_text(folder / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
+    path = folder / "summary.txt"
+    with path.open("w", encoding="utf-8") as file:
+        print_summary(summary, Console(file=file, width=100))
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Show the summary as tables."""
+    table = Table(title="What it took")
+    table.add_column("stage")
+    for name in ("wall time / s", "reference calls", "reference time / s"):
+        table.add_column(name, justify="right")
+    for cost in summary.costs:
+        table.add_row(
+            cost.stage.replace("_", " "),
+            f"{cost.wall_seconds:.1f}",
+            str(cost.reference_calls),
+            f"{cost.reference_seconds:.1f}",
+        )
+    table.add_section()
+    table.add_row(
+        "in all",
+        f"{sum(cost.wall_seconds for cost in summary.costs):.1f}",
+        str(sum(cost.reference_calls for cost in summary.costs)),
+        f"{sum(cost.reference_seconds for cost in summary.costs):.1f}",
+    )
+    console.print(table)
+    console.print(
+        f"{summary.n_labels} labels: {summary.n_labels - summary.n_valid - summary.n_audit} for "
+        f"training (at most {summary.train_size} a member before convergence), "
+        f"{summary.n_valid} for validation, {summary.n_audit} sanity checks; "
+        f"{summary.n_rejected} structures rejected"
+    )
+    if not summary.errors:
+        return
+    table = Table(title="Errors")
+    table.add_column("model")
+    table.add_column("on")
+    for name in ("structures", "force MAE", "force RMSE", "energy MAE", "energy RMSE"):
+        table.add_column(name, justify="right")
+    for errors in summary.errors:
+        table.add_row(
+            errors.who,
+            errors.data,
+            str(errors.n_structures),
+            f"{1000 * errors.force_mae:.1f}",
+            f"{1000 * errors.force_rmse:.1f}",
+            f"{1000 * errors.energy_mae:.2f}",
+            f"{1000 * errors.energy_rmse:.2f}",
+        )
+    console.print(table)
+    console.print("forces in meV/Å, energies in meV/atom")
+    models = [file for file in summary.files if file.endswith(".model")]
+    if models:
+        console.print("models: " + ", ".join(models), soft_wrap=True)
