@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,17 +8,21 @@ from tblite.ase import TBLite
 
 from fhi_al.errors import InputError, UnconvergedError
 from fhi_al.reference.engine import engine_class
+from fhi_al.settings.control_in import ControlIn, parse_control
 from fhi_al.settings.reference import XtbSettings
 from fhi_al.structure import Structure
 from fhi_al.testing import check_engine
 
-
-def start(tmp_path, control=None, **settings):
-    return engine_class("xtb")(XtbSettings(engine="xtb", **settings), control, None, tmp_path)
+ELEMENTS = ["C", "H", "O", "Si"]
 
 
-def control_in(charge: float = 0.0, unpaired: int | None = None):
-    return SimpleNamespace(charge=charge, unpaired_electrons=unpaired)
+def start(tmp_path, control=None, elements=ELEMENTS, **settings):
+    return engine_class("xtb")(XtbSettings(**settings), control, elements, None, tmp_path)
+
+
+def control_in(charge: float = 0.0, unpaired: int | None = None) -> ControlIn:
+    spin = "" if unpaired is None else f"spin collinear\nfixed_spin_moment {unpaired}\n"
+    return parse_control(f"charge {charge}\n{spin}")
 
 
 def atom(number: int, moment: float) -> Structure:
@@ -28,7 +31,7 @@ def atom(number: int, moment: float) -> Structure:
 
 def test_keeps_the_contract(tmp_path, ethanol, silicon):
     engine = start(tmp_path, accuracy=0.1)
-    digest = engine.digest(XtbSettings(engine="xtb", accuracy=0.1), None, ["C", "H", "O", "Si"])
+    digest = engine.digest(XtbSettings(accuracy=0.1), None, ELEMENTS)
     check_engine(engine, [ethanol, silicon], digest)
 
 
@@ -97,24 +100,21 @@ def test_an_impossible_spin_is_an_outcome_and_no_crash(tmp_path):
 
 
 def test_unknown_elements_are_an_input_error(tmp_path):
-    engine = start(tmp_path)
-    engine.check_elements(["H", "Rn"])
+    start(tmp_path, elements=["H", "Rn"])
     with pytest.raises(InputError, match="GFN2-xTB has no parameters for Th, U"):
-        engine.check_elements(["U", "H", "Th"])
+        start(tmp_path, elements=["U", "H", "Th"])
 
 
 def test_the_digest_names_what_decides_a_label():
     digest = engine_class("xtb").digest
-    settings = XtbSettings(engine="xtb")
+    settings = XtbSettings()
     assert digest(settings, None, ["H"]) == digest(settings, control_in(), ["H"])
-    assert digest(settings, None, ["H"]) == digest(
-        XtbSettings(engine="xtb", max_iterations=99), None, ["H"]
-    )
+    assert digest(settings, None, ["H"]) == digest(XtbSettings(max_iterations=99), None, ["H"])
     others = {
         digest(settings, None, ["H"]),
-        digest(XtbSettings(engine="xtb", method="GFN1-xTB"), None, ["H"]),
-        digest(XtbSettings(engine="xtb", accuracy=0.5), None, ["H"]),
-        digest(XtbSettings(engine="xtb", electronic_temperature_K=1.0), None, ["H"]),
+        digest(XtbSettings(method="GFN1-xTB"), None, ["H"]),
+        digest(XtbSettings(accuracy=0.5), None, ["H"]),
+        digest(XtbSettings(electronic_temperature_K=1.0), None, ["H"]),
         digest(settings, control_in(charge=1.0), ["H"]),
         digest(settings, control_in(unpaired=2), ["H"]),
     }

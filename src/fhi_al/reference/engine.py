@@ -30,18 +30,24 @@ class Engine(Protocol):
     """Whether `label` uses every rank of the communicator; if not, rank 0 of it works alone."""
 
     def __init__(
-        self, settings: ReferenceSettings, control: ControlIn | None, comm: Any, directory: Path
+        self,
+        settings: ReferenceSettings,
+        control: ControlIn | None,
+        elements: Sequence[str],
+        comm: Any,
+        directory: Path,
     ) -> None:
         """Start the engine. Collective over the group.
 
         Args:
             settings: the REFERENCE section.
             control: control.in, or None where the engine needs none and there is none.
+            elements: chemical symbols of the run; no structure will have others.
             comm: the group's mpi4py communicator, or None for a process alone.
             directory: an existing folder of this group's own, absolute.
 
         Raises:
-            InputError: the user's settings can't work (library missing, unknown method, ...);
+            InputError: the user's settings can't work (library missing, element unknown, ...);
                 on every rank of the group if on any.
         """
 
@@ -57,24 +63,12 @@ class Engine(Protocol):
             elements: chemical symbols of the run, in any order.
         """
 
-    def check_elements(self, elements: Sequence[str]) -> None:
-        """See at the start of a run that the engine knows all its elements.
-
-        Args:
-            elements: chemical symbols.
-
-        Raises:
-            InputError: it doesn't; the message names those that are unknown.
-        """
-
-    def atomic_energies(self, elements: Sequence[str]) -> dict[str, float] | None:
+    def atomic_energies(self) -> dict[str, float] | None:
         """Isolated-atom energies that the engine brings along itself.
 
-        Args:
-            elements: chemical symbols.
-
         Returns:
-            Energies in eV, or None: they have to be computed.
+            Chemical symbol -> energy in eV for all elements of the run, or None: they have to be
+            computed.
         """
 
     def label(self, structure: Structure) -> Label:
@@ -142,12 +136,12 @@ def charge_and_unpaired(
         The charge in e, and the unpaired electrons, or None: as few as possible.
     """
     charge = control.charge if control is not None else 0.0
-    unpaired = control.unpaired_electrons if control is not None else None
+    moment = control.unpaired if control is not None else None
     if structure.charges is not None:
         charge = float(structure.charges.sum())
     if structure.magmoms is not None:
-        unpaired = round(abs(float(structure.magmoms.sum())))
-    return charge, unpaired
+        moment = float(structure.magmoms.sum())
+    return charge, None if moment is None else round(abs(moment))
 
 
 def make_label(

@@ -36,7 +36,12 @@ class XtbEngine:
     parallel: ClassVar[bool] = False
 
     def __init__(
-        self, settings: XtbSettings, control: ControlIn | None, comm: Any, directory: Path
+        self,
+        settings: XtbSettings,
+        control: ControlIn | None,
+        elements: Sequence[str],
+        comm: Any,
+        directory: Path,
     ) -> None:
         try:
             from tblite.interface import Calculator
@@ -45,9 +50,16 @@ class XtbEngine:
                 f"REFERENCE.engine: xtb needs tblite, which can't be imported ({error}); "
                 "install it with `pip install fhi_al[xtb]`"
             ) from error
+        unknown = sorted(s for s in set(elements) if atomic_numbers[s] > HEAVIEST)
+        if unknown:
+            raise InputError(
+                f"geometry.in: {settings.method} has no parameters for {', '.join(unknown)}; "
+                f"it knows H to {chemical_symbols[HEAVIEST]}; choose another REFERENCE.engine"
+            )
         self._calculator = Calculator
         self._settings = settings
         self._control = control
+        self._digest = self.digest(settings, control, elements)
         self._valence: dict[int, int] = {}
 
     @classmethod
@@ -61,20 +73,10 @@ class XtbEngine:
             accuracy=settings.accuracy,
             electronic_temperature_K=settings.electronic_temperature_K,
             charge=control.charge if control is not None else 0.0,
-            unpaired=control.unpaired_electrons if control is not None else None,
+            unpaired=control.unpaired if control is not None else None,
         )
 
-    def check_elements(self, elements: Sequence[str]) -> None:
-        """See `Engine.check_elements`."""
-        unknown = sorted(s for s in set(elements) if atomic_numbers[s] > HEAVIEST)
-        if unknown:
-            raise InputError(
-                f"geometry.in: {self._settings.method} has no parameters for "
-                f"{', '.join(unknown)}; it knows H to {chemical_symbols[HEAVIEST]}; "
-                "choose another REFERENCE.engine"
-            )
-
-    def atomic_energies(self, elements: Sequence[str]) -> dict[str, float] | None:
+    def atomic_energies(self) -> dict[str, float] | None:
         """See `Engine.atomic_energies`: computed like any other label."""
         return None
 
@@ -96,7 +98,7 @@ class XtbEngine:
             stress = virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
         return make_label(
             structure,
-            self.digest(self._settings, self._control, ()),
+            self._digest,
             # The electronic entropy is part of tblite's energy: it is the free energy.
             energy=result.get("energy") * Hartree,
             forces=-result.get("gradient") * (Hartree / Bohr),
