@@ -14,7 +14,6 @@ from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.state import State
 
 
-
 class WorkerError(Exception):
     """A rank broke down. The journal knows; the job has to end."""
 

@@ -20,7 +20,6 @@ LOG_FILES: dict[Stage, str] = {
     "converge_initial": "initial_dataset.log",
     "active_learning": "AL.log",
     "convergence": "AL.log",
-    "done": "AL.log",
 }
 """Which file tells of which stage; the names are the manual's."""
 
@@ -31,7 +30,6 @@ _TITLES: dict[Stage, str] = {
     "converge_initial": "Converging the initial models",
     "active_learning": "Active learning",
     "convergence": "Converging the final models",
-    "done": "Done",
 }
 
 
@@ -94,6 +92,8 @@ class Narrator:
             if reason := _reason(self._stage, state):
                 log.info("%s ended: %s", _TITLES[self._stage], reason)
             self._stage = state.stage
+            if state.stage == "done":
+                return
             self._stage_log.turn_to(state.stage)
             log.info("%s", _TITLES[state.stage])
             if state.stage == "active_learning":

@@ -56,6 +56,11 @@ class RunFolder:
         return self.root / self.inputs.mace.general.checkpoints_dir / f"{weights}-{member}.pt"
 
     @property
+    def reference(self) -> Path:
+        """Working folders of the reference engines."""
+        return self.root / "reference"
+
+    @property
     def data(self) -> Path:
         """Exported datasets."""
         return self.root / self.inputs.al.active_learning.dataset_dir

@@ -20,14 +20,14 @@ def perturbed(
         seed: of the run.
         index: number of the copy.
         displacement_A: standard deviation of the displacement of each coordinate, in Å.
-        strain: largest element of the strain tensor, drawn evenly from plus to minus this. Only
-            crystals without fixed atoms are strained; fixed atoms stay where they are.
+        strain: standard deviation of the components of the symmetric strain. Only crystals without
+            fixed atoms are strained; fixed atoms stay where they are.
     """
     random = generator(seed, "perturb", index)
     cell, positions = structure.cell, structure.positions
     assert structure.fixed is not None
     if structure.pbc.all() and not structure.fixed.any():
-        tensor = random.uniform(-strain, strain, (3, 3))
+        tensor = strain * random.standard_normal((3, 3))
         deformation = np.eye(3) + (np.tril(tensor) + np.tril(tensor, -1).T)
         cell, positions = cell @ deformation, positions @ deformation
     displacement = displacement_A * random.standard_normal(positions.shape)

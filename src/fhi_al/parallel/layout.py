@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from fhi_al.errors import InputError
 
@@ -29,6 +31,21 @@ class Layout:
             if rank in group:
                 return number
         return None
+
+    def describe(self) -> str:
+        """The split in words."""
+        if self.size == 1:
+            return "one rank for everything"
+        sizes = "+".join(str(len(group)) for group in self.groups)
+        return f"{self.size} ranks: {len(self.ml)} for ML, {sizes} for the reference"
+
+
+def visible_gpus() -> int:
+    """How many NVIDIA GPUs this node shows, without starting CUDA."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        return len([device for device in shown.split(",") if device.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def plan_layout(size: int, ml_ranks: int | None, reference_groups: int, n_gpus: int) -> Layout:

@@ -10,7 +10,6 @@ from fhi_al.events import (
     Advance,
     Effect,
     Evaluate,
-    Event,
     Export,
     Import,
     Isolate,
@@ -37,18 +36,15 @@ class MlWorker:
     Args:
         folder: of the run.
         device: where the models live, as torch names it.
+
+    Attributes:
         atomic_energies: element -> eV, where the reference engine brings them along.
     """
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        device: str,
-        atomic_energies: Mapping[str, float] | None = None,
-    ) -> None:
+    def __init__(self, folder: RunFolder, device: str) -> None:
         self._folder = folder
         self._device = device
-        self._atomic_energies = dict(atomic_energies or {})
+        self.atomic_energies: Mapping[str, float] = {}
         self._committee: Committee | None = None
         self._predictor: CommitteePredictor | None = None
         self._predicted: str | None = None
@@ -61,12 +57,23 @@ class MlWorker:
     def close(self) -> None:
         """Nothing to let go of."""
 
+    def prepare_foundation(self) -> None:
+        """Load the foundation model.
+
+        Raises:
+            InputError: it isn't there and can't be downloaded.
+        """
+        if self._foundation is None:
+            from fhi_al.ensemble.foundation import foundation_driver
+
+            self._foundation = foundation_driver(self._folder.inputs, self._device)
+
     def _isolate(self, effect: Isolate) -> Slices:
         from fhi_al.reference.isolated import isolated_atoms
 
         yield
-        if self._atomic_energies:
-            return Isolated(effect.id, (), tuple(sorted(self._atomic_energies.items())))
+        if self.atomic_energies:
+            return Isolated(effect.id, (), tuple(sorted(self.atomic_energies.items())))
         store, digest = self._folder.structures, self._folder.engine_digest
         return Isolated(
             effect.id,
@@ -79,13 +86,8 @@ class MlWorker:
     def _sample(self, effect: Sample) -> Slices:
         from fhi_al.md import engine
 
-        if effect.method == "perturb":
-            yield
-            return engine.perturb(effect, self._folder)
-        if self._foundation is None:
-            from fhi_al.ensemble.foundation import foundation_driver
-
-            self._foundation = foundation_driver(self._folder.inputs, self._device)
+        if effect.method == "foundation":
+            self.prepare_foundation()
         return (yield from engine.sample(effect, self._folder, self._foundation))
 
     def _reference_step(self, effect: ReferenceStep) -> Slices:

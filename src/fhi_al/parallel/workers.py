@@ -64,8 +64,8 @@ class ReferenceWorker:
                 return LabelRejected(effect.id, key, str(error), time.perf_counter() - start)
             labels.put(label, self._folder.engine_digest)
             seconds = time.perf_counter() - start
-        error = None if predicted is None else float(np.abs(predicted - label.forces).mean())
-        return Labelled(effect.id, key, label.energy, seconds, error)
+        off = None if predicted is None else float(np.abs(predicted - label.forces).mean())
+        return Labelled(effect.id, key, label.energy, seconds, off)
 
     def _compute(self, effect: Label, structure: Structure) -> StoredLabel:
         share(self._comm, structure)

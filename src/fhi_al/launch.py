@@ -1,0 +1,474 @@
+"""From a command to a running controller: inputs, roles, workers, journal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fhi_al import __version__
+from fhi_al.controller import Controller, WorkerError
+from fhi_al.errors import FhiAlError, InputError
+from fhi_al.events import Goal, Opened
+from fhi_al.files import write_text
+from fhi_al.journal import Journal
+from fhi_al.narrator import Narrator, StageLog
+from fhi_al.parallel.channels import (
+    Channel,
+    InlineChannel,
+    MpiChannel,
+    gather,
+    share,
+)
+from fhi_al.parallel.layout import Layout, plan_layout, visible_gpus
+from fhi_al.parallel.ml_worker import MlWorker
+from fhi_al.parallel.workers import (
+    FailureChannel,
+    ReferenceWorker,
+    assist,
+    describe_failure,
+    report_failure,
+    serve,
+)
+from fhi_al.parallel.world import alone_for_ase, claim_threads, world
+from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.run import finished, fold, step
+from fhi_al.procedures.state import State
+from fhi_al.reference.engine import Engine, engine_class
+from fhi_al.run_folder import RunFolder
+from fhi_al.settings import AL_FILE, MACE_FILE, Inputs, load_inputs, resolved_yaml
+
+log = logging.getLogger(__name__)
+
+_QUEUE_DEPTH = 2
+_INPUT_FILES = ("control.in", "geometry.in", MACE_FILE, AL_FILE)
+
+
+def launch(goal: Goal, directory: Path) -> int:
+    """Run a command on all ranks.
+
+    Args:
+        goal: what it is to reach.
+        directory: with the input files.
+
+    Returns:
+        The exit code of this rank.
+    """
+    comm = None
+    try:
+        comm = world()
+        return _Launch(goal, directory, comm).run()
+    except InputError as error:
+        if comm is None or comm.rank == 0:
+            print(f"{len(error.problems)} problem(s) in the input:", file=sys.stderr)
+            for problem in error.problems:
+                print(f"  - {problem}", file=sys.stderr)
+        return error.exit_code
+    except FhiAlError as error:
+        if comm is None or comm.rank == 0:
+            log.error("%s", error)
+        return error.exit_code
+    except WorkerError as error:
+        failed = error.failed
+        where = _keep_traceback(directory, failed.traceback)
+        log.error(
+            "rank %d on %s broke down: %s (details: %s)",
+            failed.rank,
+            failed.host,
+            failed.error,
+            where,
+        )
+    except Exception as error:
+        if comm is not None and comm.rank != 0:
+            report_failure(comm, describe_failure(comm.rank, "worker", error))
+        where = _keep_traceback(directory, traceback.format_exc())
+        log.error("internal error: %s: %s (details: %s)", type(error).__name__, error, where)
+    if comm is not None and comm.size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        comm.Abort(1)
+    return 1
+
+
+def _keep_traceback(directory: Path, text: str) -> str:
+    path = Path(directory) / "fhi_al_error.log"
+    try:
+        write_text(path, text)
+    except OSError:
+        return text
+    return str(path)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What rank 0 has found out, for all ranks."""
+
+    inputs: Inputs
+    layout: Layout
+    engine_digest: str
+    needs_foundation: bool
+    needs_atoms: bool
+
+
+class _Launch:
+    """One command on one rank."""
+
+    def __init__(self, goal: Goal, directory: Path, comm: Any) -> None:
+        self._goal = goal
+        self._directory = directory
+        self._comm = comm
+        self._rank = comm.rank if comm is not None else 0
+        self._journal: Journal | None = None
+        self._state: State | None = None
+        self._known_energies: dict[str, float] | None = None
+
+    def run(self) -> int:
+        """Start everything, work, and end."""
+        plan = self._agree_on_plan()
+        if plan is None:
+            return 0
+        folder = RunFolder(plan.inputs, plan.engine_digest)
+        alone_for_ase()
+        claim_threads(self._comm)
+        with _new_folder(folder.reference, keep=False) as keep:
+            group, engine, ml = self._agree_on_workers(plan, folder)
+            keep()
+        if self._rank == 0:
+            self._control(plan, folder, group, engine, ml)
+        elif engine is not None and (group is None or group.rank == 0):
+            serve(self._comm, ReferenceWorker(folder, engine, group))
+        elif engine is not None and engine.parallel:
+            assist(engine, group)
+        if self._rank == 0:
+            with contextlib.suppress(OSError):
+                folder.reference.rmdir()
+        return 0
+
+    def _agree_on_plan(self) -> _Plan | None:
+        """Rank 0 reads and checks; all ranks get the plan, or raise the same error."""
+        outcome: Any = None
+        if self._rank == 0:
+            try:
+                outcome = self._plan()
+            except FhiAlError as error:
+                outcome = error
+        outcome = share(self._comm, outcome)
+        if isinstance(outcome, FhiAlError):
+            raise outcome
+        plan: _Plan | None = outcome
+        return plan
+
+    def _plan(self) -> _Plan | None:
+        inputs = load_inputs(self._directory)
+        settings = inputs.reference
+        engine = engine_class(settings.engine)
+        digest = engine.digest(settings, inputs.control, inputs.elements)
+        size = self._comm.size if self._comm is not None else 1
+        parallel = inputs.al.parallel
+        gpus = 0 if inputs.mace.misc.device == "cpu" else visible_gpus()
+        layout = plan_layout(size, parallel.ml_ranks, parallel.reference_groups, gpus)
+        folder = RunFolder(inputs, digest)
+        _check_writable(folder)
+        name = "atomic_energies.jsonl" if self._goal == "atomic_energies" else folder.journal.name
+        self._journal = Journal(folder.journal.with_name(name))
+        self._state = _open(self._journal, self._goal, inputs, digest)
+        if finished(self._state):
+            _start_logging(inputs, None)
+            log.info("This run is finished already; nothing to do.")
+            _report(self._goal, self._state, self._journal, folder)
+            return None
+        return _Plan(
+            inputs,
+            layout,
+            digest,
+            needs_foundation=self._state.stage == "initial_dataset"
+            and self._state.rules.initial_method == "foundation",
+            needs_atoms=self._state.stage == "atomic_energies",
+        )
+
+    def _agree_on_workers(self, plan: _Plan, folder: RunFolder) -> tuple[Any, Any, Any]:
+        """Every rank makes what it needs for its role; if any can't, none goes on."""
+        layout, inputs = plan.layout, plan.inputs
+        number = layout.group_of(self._rank)
+        group = None
+        if self._comm is not None and layout.size > 1:
+            group = self._comm.Split(0 if number is None else number + 1, self._rank)
+        problems: list[str] = []
+        engine: Engine | None = None
+        ml: MlWorker | None = None
+        known: dict[str, float] | None = None
+        try:
+            if number is not None:
+                engine = self._engine(number, group, plan, folder)
+                if engine is not None and plan.needs_atoms:
+                    known = engine.atomic_energies()
+        except InputError as error:
+            problems += error.problems
+        try:
+            if self._rank in layout.ml:
+                ml = MlWorker(folder, _device(inputs, layout.ml.index(self._rank)))
+                if plan.needs_foundation:
+                    ml.prepare_foundation()
+        except InputError as error:
+            problems += error.problems
+        answers = gather(self._comm, (problems, known))
+        # The ranks of a group report the same problem: once is enough.
+        if everything := list(dict.fromkeys(p for ranks, _ in answers for p in ranks)):
+            raise InputError(everything)
+        if ml is not None:
+            ml.atomic_energies = next((known for _, known in answers if known), {})
+        return group, engine, ml
+
+    def _engine(self, number: int, group: Any, plan: _Plan, folder: RunFolder) -> Engine | None:
+        inputs = plan.inputs
+        kind = engine_class(inputs.reference.engine)
+        if group is not None and group.rank > 0 and not kind.parallel:
+            return None
+        directory = folder.reference / f"group{number}"
+        directory.mkdir(parents=True, exist_ok=True)
+        comm = group if kind.parallel else None
+        return kind(inputs.reference, inputs.control, inputs.elements, comm, directory)
+
+    def _control(
+        self, plan: _Plan, folder: RunFolder, group: Any, engine: Engine | None, ml: MlWorker
+    ) -> None:
+        assert self._state is not None
+        assert self._journal is not None
+        stage_log = StageLog(folder.logs)
+        _start_logging(plan.inputs, stage_log)
+        _write_settings(plan.inputs, folder)
+        log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
+        for warning in plan.inputs.warnings:
+            log.warning("%s", warning)
+        channels: list[Channel] = []
+        if engine is not None:
+            worker = ReferenceWorker(folder, engine, group)
+            channels.append(InlineChannel("reference0", worker, reference=True))
+        else:
+            channels += [
+                MpiChannel(
+                    f"reference{number}",
+                    self._comm,
+                    ranks[0],
+                    reference=True,
+                    depth=_QUEUE_DEPTH if self._state.rules.asynchronous else 1,
+                )
+                for number, ranks in enumerate(plan.layout.groups)
+            ]
+            channels.append(FailureChannel(self._comm))
+        channels.append(InlineChannel("ml", ml, reference=False))
+        narrator = Narrator(self._state, stage_log)
+        opened = _opened(self._goal, plan.inputs, plan.engine_digest)
+        self._journal.append(opened)
+        controller = Controller(self._state, self._journal, channels, [narrator])
+        try:
+            controller.run()
+        except FhiAlError:
+            if plan.layout.size > 1 and controller.state.in_flight:
+                # A worker may be busy for hours with what nobody needs any more.
+                log.exception("the run ends")
+                self._comm.Abort(1)
+            raise
+        finally:
+            for channel in channels:
+                channel.close()
+            self._journal.close()
+        _report(self._goal, controller.state, self._journal, folder)
+
+
+def rules_of(inputs: Inputs) -> Rules:
+    """The part of the settings that decides the course of the run."""
+    al = inputs.al.active_learning
+    sampling = al.initial_sampling
+    return Rules(
+        asynchronous=inputs.al.parallel.asynchronous and not inputs.deterministic,
+        ensemble_size=al.ensemble_size,
+        auto_atomic_energies=inputs.mace.architecture.atomic_energies == "auto",
+        valid_ratio=inputs.valid_ratio,
+        min_valid_size=al.min_valid_size,
+        max_failed_fraction=al.max_failed_fraction,
+        initial_method=(
+            "aimd" if sampling == "aimd" else "perturb" if sampling == "perturb" else "foundation"
+        ),
+        n_samples=al.n_samples,
+        skip_step_initial=al.skip_step_initial,
+        initial_target=al.initial_accuracy_factor * al.desired_acc,
+        initial_intermediate_epochs=al.initial_intermediate_epochs,
+        max_initial_epochs=al.max_initial_epochs,
+        max_initial_set_size=al.max_initial_set_size,
+        converge_initial=al.converge_initial,
+        desired_acc=al.desired_acc,
+        num_trajectories=al.num_trajectories,
+        skip_step_mlff=al.skip_step_mlff,
+        max_MD_steps=al.max_MD_steps,
+        max_set_size=al.max_set_size,
+        max_epochs_worker=al.max_epochs_worker,
+        intermediate_epochs=al.intermediate_epochs,
+        patience=al.patience,
+        margin=al.margin,
+        threshold_factor=al.threshold_factor,
+        uncertainty_window=al.uncertainty_window,
+        uncertainty_warmup=al.uncertainty_warmup,
+        max_checks_without_label=al.max_checks_without_label,
+        audit_every=al.sanity_skip if al.analysis else 0,
+        converge_al=al.converge_al,
+        converge_best=al.converge_best,
+        converge_on=inputs.convergence.on,
+        max_final_epochs=inputs.convergence.max_epochs,
+        final_patience=inputs.convergence.patience,
+    )
+
+
+def _opened(goal: Goal, inputs: Inputs, digest: str) -> Opened:
+    return Opened(
+        goal=goal,
+        settings=rules_of(inputs).to_json(),
+        engine=digest,
+        version=__version__,
+        n_atoms=len(inputs.structure),
+        elements=inputs.elements,
+        host=socket.gethostname(),
+        time=time.time(),
+    )
+
+
+def _open(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> State:
+    """The state with which this command starts."""
+    opened = _opened(goal, inputs, digest)
+    first = next(iter(journal), None)
+    if isinstance(first, Opened):
+        differences = [
+            f"{name} was {old}, is {new}"
+            for name, old, new in (
+                ("the reference engine's digest", first.engine[:12], digest[:12]),
+                ("the elements", " ".join(first.elements), " ".join(opened.elements)),
+                ("the number of atoms", first.n_atoms, opened.n_atoms),
+                *(
+                    (f"ACTIVE_LEARNING.{name}", first.settings[name], opened.settings[name])
+                    for name in ("ensemble_size", "num_trajectories")
+                ),
+            )
+            if old != new
+        ]
+        if differences:
+            raise InputError(
+                f"{journal.path}: this folder holds a run with other settings ("
+                + "; ".join(differences)
+                + "). Put them back to go on with it, or start in another folder"
+            )
+    state = fold(journal)
+    if goal == "active_learning" and state is not None and _initial_unfinished(state):
+        raise InputError(
+            f"{journal.path}: the initial dataset in this folder is not finished; "
+            "run FHI_AL-initial-ds (or FHI_AL) first"
+        )
+    return step(state, opened)
+
+
+def _initial_unfinished(state: State) -> bool:
+    unfinished = ("atomic_energies", "initial_dataset", "converge_initial")
+    return state.stage in unfinished and not state.imported
+
+
+def _check_writable(folder: RunFolder) -> None:
+    problems = []
+    for path in {folder.root, folder.data, folder.models, folder.results, folder.logs}:
+        existing = next(p for p in (path, *path.parents) if p.exists())
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            problems.append(f"{path}: can't be written to ({error.strerror or error})")
+    if problems:
+        raise InputError(sorted(problems))
+
+
+def _device(inputs: Inputs, local_index: int) -> str:
+    wanted = inputs.mace.misc.device
+    if wanted == "cpu" or (wanted == "auto" and not visible_gpus()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda:{local_index % torch.cuda.device_count()}"
+    if wanted == "auto":
+        return "cpu"
+    raise InputError(
+        f"mace_settings.yaml: MISC.device: {wanted} is asked for, but torch finds no such device "
+        f"on {socket.gethostname()}; set it to cpu or auto, or run where there is a GPU"
+    )
+
+
+@contextlib.contextmanager
+def _new_folder(path: Path, *, keep: bool) -> Iterator[Any]:
+    """Leave no new folder behind if the start fails."""
+    import shutil
+
+    new = not path.exists()
+    kept = [keep]
+    try:
+        yield lambda: kept.__setitem__(0, True)
+    finally:
+        if new and not kept[0]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _start_logging(inputs: Inputs, stage_log: StageLog | None) -> None:
+    """Log to the terminal, and to the log file of the stage."""
+    logger = logging.getLogger("fhi_al")
+    logger.handlers.clear()
+    logger.setLevel(inputs.mace.misc.log_level)
+    handlers: Sequence[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if stage_log is not None:
+        handlers = [*handlers, stage_log]
+    for handler in handlers:
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%Y-%m-%d %H:%M:%S")
+        )
+        logger.addHandler(handler)
+
+
+def _write_settings(inputs: Inputs, folder: RunFolder) -> None:
+    """Keep what the run was asked for beside its results."""
+    target = folder.results / "settings"
+    for name in (
+        "control.in",
+        "geometry.in",
+        "mace_settings.yaml",
+        "active_learning_settings.yaml",
+    ):
+        source = folder.root / name
+        if source.exists():
+            write_text(target / "as_given" / name, source.read_text(encoding="utf-8"))
+    for name, text in resolved_yaml(inputs).items():
+        write_text(target / "resolved" / name, text)
+
+
+def _report(goal: Goal, state: State, journal: Journal, folder: RunFolder) -> None:
+    """Tell the user what there is now."""
+    from rich.console import Console
+
+    from fhi_al.summary import print_summary, save_summary, summarise
+
+    if goal == "atomic_energies":
+        assert state.atomic_energies is not None
+        text = "ARCHITECTURE:\n  atomic_energies:\n" + "".join(
+            f"    {element}: {energy:.8f}\n" for element, energy in state.atomic_energies.items()
+        )
+        write_text(folder.results / "atomic_energies.yaml", text)
+        log.info("Energies of the isolated atoms in eV, for mace_settings.yaml:\n\n%s", text)
+        return
+    from fhi_al.journal import read_journal
+
+    records, _ = read_journal(journal.path)
+    summary = summarise(records)
+    save_summary(summary, folder.results)
+    print_summary(summary, Console())

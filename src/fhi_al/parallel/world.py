@@ -1,0 +1,69 @@
+"""The MPI world, if there is one, and this process's share of the machine."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fhi_al.errors import InputError
+
+# Set by the launchers of Open MPI, MPICH and Intel MPI, and by srun with PMIx or PMI.
+_LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID")
+
+
+def world() -> Any:
+    """The communicator of all ranks; None for a process that no launcher started.
+
+    Raises:
+        InputError: a launcher started this process, but there is no MPI library.
+    """
+    if not any(name in os.environ for name in _LAUNCHED):
+        return None
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"this is an MPI job, but mpi4py can't load an MPI library ({error}); load the MPI "
+            "module of your site, or install one with `pip install fhi_al[mpi]`"
+        ) from error
+    return MPI.COMM_WORLD
+
+
+def alone_for_ase() -> None:
+    """Make ASE see a world of one process.
+
+    ASE's file and MD functions are collective over COMM_WORLD once mpi4py is imported; called
+    in one role only, they would wait for ever.
+    """
+    import ase.parallel
+
+    ase.parallel.world.comm = ase.parallel.DummyMPI()
+
+
+def claim_threads(comm: Any) -> int:
+    """Set the number of threads from the cores that this rank has for itself.
+
+    A number that the user has set, OMP_NUM_THREADS, goes before.
+
+    Args:
+        comm: of all ranks, or None.
+
+    Returns:
+        The number of threads.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    cores = len(os.sched_getaffinity(0))
+    if comm is not None:
+        from mpi4py import MPI
+
+        local = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        neighbours = local.allgather(sorted(os.sched_getaffinity(0)))
+        local.Free()
+        # A launcher that binds gives each rank cores of its own; otherwise they are shared.
+        mine = sorted(os.sched_getaffinity(0))
+        cores //= sum(other == mine for other in neighbours)
+    threads = max(1, cores)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    return threads
