@@ -1,0 +1,137 @@
+"""The committee's predictions, with mace's own calculator as referee."""
+
+import numpy as np
+import pytest
+import torch
+from ase.build import add_adsorbate, fcc111
+from ase.calculators.emt import EMT
+
+from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor
+from fhi_al.ensemble.uncertainty import UNCERTAINTIES
+from fhi_al.md.batch import Batch
+from fhi_al.structure import Structure
+
+
+def batch_of(*atoms):
+    return Batch.from_structures([Structure.from_atoms(a) for a in atoms])
+
+
+def referee(models, atoms):
+    from mace.calculators import MACECalculator
+
+    energies, forces, stresses = [], [], []
+    for model in models:
+        atoms = atoms.copy()
+        atoms.calc = MACECalculator(models=[model], device="cpu", default_dtype="float64")
+        energies.append(atoms.get_potential_energy())
+        forces.append(atoms.get_forces())
+        if atoms.pbc.all():
+            stresses.append(atoms.get_stress(voigt=False))
+    return np.array(energies), np.array(forces), np.array(stresses)
+
+
+def slab():
+    atoms = fcc111("Si", (2, 1, 2), a=3.9, vacuum=6.0)
+    add_adsorbate(atoms, "H", 1.5, "ontop")
+    atoms.set_constraint()
+    atoms.rattle(0.05, seed=3)
+    return atoms
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_a_mixed_batch_equals_mace_calculator(tiny_models, ethanol, silicon, one_by_one):
+    systems = [ethanol, silicon, slab()]
+    expected = [referee(tiny_models, atoms) for atoms in systems]
+    predictor = CommitteePredictor(tiny_models, dtype=torch.float64, one_by_one=one_by_one)
+    batch = batch_of(*systems)
+    out = predictor.predict(batch, stress=True)
+    assert out.energies.shape == (3, 3)
+    for i, (energies, forces, stress) in enumerate(expected):
+        np.testing.assert_allclose(out.energies[:, i], energies, atol=1e-10)
+        np.testing.assert_allclose(out.forces[:, batch.atoms(i)], forces, atol=1e-10)
+        assert np.abs(forces).max() > 0.01
+        if len(stress):
+            np.testing.assert_allclose(out.stress[:, i], stress, atol=1e-12)
+            assert np.abs(stress).max() > 1e-4
+    assert not out.stress[:, 0].any()
+
+
+def test_one_by_one_gives_the_same_bits_in_every_company(tiny_models, ethanol, silicon):
+    predictor = CommitteePredictor(tiny_models, dtype=torch.float64, one_by_one=True)
+    alone = predictor.predict(batch_of(ethanol))
+    among = predictor.predict(batch_of(silicon, ethanol, silicon))
+    assert torch.equal(among.forces[:, 2:11], alone.forces)
+    assert torch.equal(among.energies[:, 1], alone.energies[:, 0])
+
+
+def test_float32_is_close_and_far_from_the_origin_no_worse(tiny_models, ethanol):
+    exact = CommitteePredictor(tiny_models, dtype=torch.float64).predict(batch_of(ethanol))
+    predictor = CommitteePredictor(tiny_models, dtype=torch.float32)
+    ethanol.positions += 5000.0
+    out = predictor.predict(batch_of(ethanol))
+    assert out.forces.dtype == torch.float64
+    np.testing.assert_allclose(out.forces, exact.forces, atol=2e-5)
+
+
+def test_load_takes_other_weights(tiny_models, ethanol):
+    predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float64)
+    first = predictor.predict(batch_of(ethanol)).forces
+    predictor.load(tiny_models[1:2])
+    second = predictor.predict(batch_of(ethanol)).forces
+    assert (first - second).abs().max() > 0.01
+    both = CommitteePredictor(tiny_models[:2], dtype=torch.float64)
+    assert torch.equal(both.predict(batch_of(ethanol)).forces, torch.cat([first, second]))
+
+
+def test_atoms_without_neighbours_feel_nothing(tiny_models, ethanol):
+    ethanol.positions *= 100.0
+    out = CommitteePredictor(tiny_models, dtype=torch.float64).predict(batch_of(ethanol))
+    assert not out.forces.any()
+
+
+def test_a_calculator_is_a_committee_of_one(silicon):
+    cu = silicon.copy()
+    cu.symbols[:] = "Cu"
+    cu = cu.repeat((2, 1, 1))
+    molecule = cu.copy()
+    molecule.pbc = False
+    molecule.cell = None
+    out = CalculatorDriver(EMT()).predict(batch_of(cu, molecule), stress=True)
+    cu.calc = EMT()
+    molecule.calc = EMT()
+    np.testing.assert_array_equal(out.energies[0, 0], cu.get_potential_energy())
+    np.testing.assert_array_equal(out.forces[0, :4], cu.get_forces())
+    np.testing.assert_array_equal(out.forces[0, 4:], molecule.get_forces())
+    np.testing.assert_allclose(out.stress[0, 0], cu.get_stress(voigt=False))
+
+
+def test_uncertainties_have_their_closed_forms():
+    """Two members that differ by 2 d on one component: the spread is d / sqrt(3)."""
+    batch = Batch.from_structures(
+        [Structure([1, 1], np.zeros((2, 3))), Structure([1], [[0, 0, 0]])]
+    )
+    forces = torch.zeros((2, 3, 3), dtype=torch.float64)
+    forces[:, 0, 1] = torch.tensor([1.0, 3.0])
+    forces[:, 1, :] = torch.tensor([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
+    forces[:, 2, 0] = torch.tensor([0.0, 0.6])
+    mobile = torch.ones(3, dtype=torch.bool)
+    largest = UNCERTAINTIES["max_atomic_sd"](forces, batch, mobile)
+    mean = UNCERTAINTIES["mean_atomic_sd"](forces, batch, mobile)
+    np.testing.assert_allclose(largest, [1 / np.sqrt(3), 0.3 / np.sqrt(3)])
+    np.testing.assert_allclose(mean, [(1 / np.sqrt(3) + 0.5) / 2, 0.3 / np.sqrt(3)])
+    mobile[0] = False
+    np.testing.assert_allclose(
+        UNCERTAINTIES["max_atomic_sd"](forces, batch, mobile), [0.5, 0.3 / np.sqrt(3)]
+    )
+    np.testing.assert_allclose(
+        UNCERTAINTIES["mean_atomic_sd"](forces, batch, mobile), [0.5, 0.3 / np.sqrt(3)]
+    )
+
+
+@pytest.mark.parametrize("name", sorted(UNCERTAINTIES))
+def test_members_that_agree_are_certain(name):
+    batch = Batch.from_structures([Structure([1, 1], np.zeros((2, 3)))])
+    forces = torch.randn((1, 2, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mobile = torch.ones(2, dtype=torch.bool)
+    assert not UNCERTAINTIES[name](forces.repeat(4, 1, 1), batch, mobile).any()
+    assert not UNCERTAINTIES[name](forces, batch, ~mobile).any()

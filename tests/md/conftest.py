@@ -1,0 +1,69 @@
+"""Forces that cost nothing, for tests of molecular dynamics itself."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import pdist, squareform
+
+from fhi_al.ensemble.predict import Prediction
+
+
+class Springs:
+    """Every atom bound to every other of its structure by a spring of its initial length.
+
+    Free: nothing holds the structure as a whole, like a molecule. `members` differ by a factor.
+    """
+
+    path = "springs"
+    device = torch.device("cpu")
+
+    def __init__(self, structure, constant=2.0, members=(1.0,)):
+        self.lengths = torch.from_numpy(squareform(pdist(structure.positions)))
+        self.constant = constant
+        self.members = torch.tensor(members, dtype=torch.float64)[:, None, None]
+
+    def neighbor_lists(self):
+        return None
+
+    def predict(self, batch, lists=None, *, stress=False):
+        positions = batch.positions.reshape(len(batch), -1, 3)
+        vectors = positions[:, None] - positions[:, :, None]
+        distances = vectors.norm(dim=-1)
+        safe = distances + torch.eye(distances.shape[1], dtype=torch.float64)
+        stretch = distances - self.lengths
+        energies = 0.25 * self.constant * (stretch**2).sum((1, 2))
+        forces = self.constant * ((stretch / safe)[..., None] * vectors).sum(2)
+        return Prediction(
+            energies=self.members[:, 0] * energies, forces=self.members * forces.reshape(-1, 3)
+        )
+
+
+class Wells:
+    """Every atom bound to its own place in space by a spring: a crystal after Einstein."""
+
+    path = "wells"
+    device = torch.device("cpu")
+
+    def __init__(self, structure, constant=3.0):
+        self.places = torch.from_numpy(np.array(structure.positions))
+        self.constant = constant
+
+    def neighbor_lists(self):
+        return None
+
+    def predict(self, batch, lists=None, *, stress=False):
+        displacements = batch.positions - self.places.repeat(len(batch), 1)
+        return Prediction(
+            energies=0.5 * self.constant * batch.sum((displacements**2).sum(1))[None],
+            forces=-self.constant * displacements[None],
+        )
+
+
+@pytest.fixture
+def springs():
+    return Springs
+
+
+@pytest.fixture
+def wells():
+    return Wells
