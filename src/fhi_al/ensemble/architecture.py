@@ -92,6 +92,8 @@ def build_model(spec: ModelSpec, seed: int = 0) -> torch.nn.Module:
         seed: of the weights. Torch's own generator is left as it was.
     """
     args = mace_options(spec.options)
+    # mace_run_train sets these between reading its options and building the model.
+    args.compute_energy, args.compute_dipole, args.compute_polarizability = True, False, False
     args.avg_num_neighbors, args.std, args.mean = spec.avg_num_neighbors, spec.scale, spec.shift
     with default_dtype(spec.dtype), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
