@@ -114,6 +114,7 @@ def _lower(value: Any) -> Any:
 Integer = Annotated[int, _no_bool("int_type")]
 Count = Annotated[Integer, Field(ge=1)]
 NonNegativeInteger = Annotated[Integer, Field(ge=0)]
+Seed = Annotated[Integer, Field(ge=0, lt=2**32)]
 Number = Annotated[float, _no_bool("float_type")]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
@@ -248,4 +249,5 @@ def _sentences(
 
 def _purpose(kind: type[Section], key: str) -> str:
     field = kind.model_fields.get(key)
-    return (field.description or "it must be given.").splitlines()[0] if field else ""
+    text = " ".join(((field and field.description) or "it must be given.").split())
+    return text[0].lower() + text[1:]

@@ -38,6 +38,7 @@ _MOTION = (
     "plumed_new",
     "prerelax",
     "restart_relaxations",
+    "stress_for_relaxation",
     "use_pimd_wrapper",
 )
 _MOTION_PREFIXES = ("md_", "relax_", "bfgs_")
@@ -46,7 +47,7 @@ _TAKEN = ("charge", "spin", "fixed_spin_moment", "multiplicity")
 
 @dataclass(frozen=True)
 class Keyword:
-    """One line of control.in.
+    """One line of control.in; FHI-aims reads as many words of it as it needs.
 
     Attributes:
         name: the first word.
@@ -59,6 +60,11 @@ class Keyword:
     value: str
     line: int
     species: str | None
+
+    @property
+    def first(self) -> str:
+        """The first word of the value."""
+        return (self.value.split() or [""])[0]
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class ControlIn:
             f"{FILE}, line {keyword.line}: {keyword.name} {keyword.value}: the stress of a "
             "periodic system is needed; remove the line."
             for keyword in self.keywords
-            if keyword.name == _OWNED_PERIODIC and keyword.value != ".true."
+            if keyword.name == _OWNED_PERIODIC and keyword.first != ".true."
         ]
 
     def unused_keywords(self) -> list[str]:
@@ -194,9 +200,9 @@ def parse_control(text: str) -> ControlIn:
         if moment:
             problems.append(_say(multiplicity, "fixed_spin_moment is given too; keep one of them"))
         unpaired = _number(multiplicity, problems) - 1
-    if spin and spin.value not in ("none", "collinear"):
+    if spin and spin.first not in ("none", "collinear"):
         problems.append(_say(spin, "expected none or collinear"))
-    collinear = spin is not None and spin.value == "collinear"
+    collinear = spin is not None and spin.first == "collinear"
     if (fixed := moment or multiplicity) and unpaired != 0 and not collinear:
         problems.append(_say(fixed, "needs `spin collinear`"))
     if problems:
@@ -219,7 +225,7 @@ def _keywords(text: str) -> Iterable[Keyword]:
             continue
         name, value = words[0], words[1].strip() if len(words) > 1 else ""
         if name == "species":
-            species = value
+            species = value.split()[0] if value else ""
         # A general keyword after a species block is legal; these occur nowhere else.
         inside = None if name in (*_TAKEN, *_OWNED, _OWNED_PERIODIC) else species
         yield Keyword(name, value, number, inside)
@@ -228,7 +234,7 @@ def _keywords(text: str) -> Iterable[Keyword]:
 def _species_blocks(text: str, keywords: Iterable[Keyword]) -> dict[str, str]:
     lines = text.splitlines(keepends=True)
     starts = [
-        (keyword.value, keyword.line - 1) for keyword in keywords if keyword.name == "species"
+        (keyword.first, keyword.line - 1) for keyword in keywords if keyword.name == "species"
     ]
     ends = [line for _, line in starts[1:]] + [len(lines)]
     return {
@@ -237,7 +243,7 @@ def _species_blocks(text: str, keywords: Iterable[Keyword]) -> dict[str, str]:
 
 
 def _ownership(keyword: Keyword) -> Iterable[str]:
-    name, value = keyword.name.lower(), keyword.value
+    name, value = keyword.name.lower(), keyword.first
     if name.startswith(_MOTION_PREFIXES) or name in _MOTION:
         if value != "none":
             yield _say(keyword, "this program moves the atoms itself; remove the line")
@@ -253,13 +259,12 @@ def _single(keywords: Iterable[Keyword], name: str, problems: list[str]) -> Keyw
 
 
 def _number(keyword: Keyword, problems: list[str]) -> float:
-    words = keyword.value.split() or [""]
     try:
-        number = float(words[0].lower().replace("d", "e"))  # Fortran writes 1.0d0
+        number = float(keyword.first.lower().replace("d", "e"))  # Fortran writes 1.0d0
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or len(words) > 1:
-        problems.append(_say(keyword, "expected one number"))
+    if not math.isfinite(number):
+        problems.append(_say(keyword, "expected a number"))
         return 0.0
     return number
 

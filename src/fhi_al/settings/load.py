@@ -36,11 +36,11 @@ def load_inputs(directory: Path, *, need_reference: bool = True) -> Inputs:
     problems: list[str] = []
     warnings: list[str] = []
     mace = _read_mace(directory, problems)
-    al = _read_active_learning(directory, problems, warnings, need_reference)
+    al, reference = _read_active_learning(directory, problems, warnings, need_reference)
     geometry = _read_geometry(directory, problems)
-    control = _read_control(directory, problems, al.reference if al else None)
-    if al is not None and geometry is not None:
-        problems += settle.engine_problems(al.reference, control, geometry[0])
+    control = _read_control(directory, problems, reference)
+    if geometry is not None:
+        problems += settle.engine_problems(reference, control, geometry[0])
     if mace is not None and geometry is not None:
         problems += settle.energy_problems(mace, geometry[0])
         problems += settle.stress_problems(mace, geometry[0])
@@ -98,7 +98,8 @@ def _read_mace(directory: Path, problems: list[str]) -> MaceSettings | None:
 
 def _read_active_learning(
     directory: Path, problems: list[str], warnings: list[str], need_reference: bool
-) -> ActiveLearningFile | None:
+) -> tuple[ActiveLearningFile | None, ReferenceSettings | None]:
+    """Read the file; the reference also where other sections have problems, for later checks."""
     names = ("ACTIVE_LEARNING", "MD", "REFERENCE", "PARALLEL", "MISC")
     sections = {name: name for name in names} | {"ACTIVE LEARNING": "ACTIVE_LEARNING"}
     file = _File(directory / AL_FILE, sections, problems)
@@ -108,7 +109,7 @@ def _read_active_learning(
     misc = file.section(Misc, "MISC")
     reference = _read_reference(file, need_reference) if file.readable else None
     if not (file.readable and active_learning and md and parallel and misc):
-        return None
+        return None, reference
     if "c_x" in (file.data.get("ACTIVE_LEARNING") or {}):
         warnings.append(
             f"{AL_FILE}: ACTIVE_LEARNING.c_x is read by the manual's formula, threshold = moving "
@@ -116,7 +117,7 @@ def _read_active_learning(
             "original program, aims-PAX and VASP (ML_CX) compute 1 + c_x instead: if you mean "
             "that, give threshold_factor."
         )
-    return ActiveLearningFile(active_learning, md, reference, parallel, misc)
+    return ActiveLearningFile(active_learning, md, reference, parallel, misc), reference
 
 
 def _read_reference(file: _File, need_reference: bool) -> ReferenceSettings | None:

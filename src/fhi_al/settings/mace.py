@@ -19,6 +19,7 @@ from fhi_al.settings.base import (
     Positive,
     RunPath,
     Section,
+    Seed,
 )
 
 Interaction = Literal[
@@ -82,7 +83,7 @@ class General(Section):
     """Whether periodic systems get a stress: labelled, stored in the data, predicted by the models.
     It enters the loss with `loss: stress`, `virials` or `universal`. No effect on molecules."""
 
-    seed: NonNegativeInteger = 42
+    seed: Seed = 42
     """Seed of parameters, batches and, through them, of every ensemble member."""
 
 

@@ -9,9 +9,9 @@ from pydantic import field_validator
 
 from fhi_al.settings.base import (
     AnyCase,
-    NonNegativeInteger,
     Positive,
     Section,
+    Seed,
 )
 
 _LATER = ("npt", "nph", "npe", "muvt", "uvt")
@@ -41,7 +41,7 @@ class MdSettings(Section):
     temperature_K: Positive = 300.0
     """Temperature in K, of the thermostat and of initial velocities. Old name: `temperature`."""
 
-    seed: NonNegativeInteger = 42
+    seed: Seed = 42
     """Seed of velocities and thermostat noise; each trajectory gets its own stream."""
 
     @field_validator("stat_ensemble", mode="before")
