@@ -1,0 +1,234 @@
+"""The state machines against simulated workers, in random orders of events."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fhi_al.events import ALL_MEMBERS, Advanced, Closed, Effect, Event, Label, Opened, Started
+from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.run import finished, fold, step, wanted
+from fhi_al.procedures.state import State
+from fhi_al.procedures.threshold import Threshold
+from fhi_al.simulated import SimulatedWorker, simulated_rules
+
+
+def opened(rules: Rules, goal: str = "run") -> Opened:
+    return Opened(goal, rules.to_json(), "digest", "0", 3, ("H", "O"), "host", time.time())  # type: ignore[arg-type]
+
+
+def simulate(
+    rules: Rules,
+    worker: SimulatedWorker,
+    order: random.Random,
+    *,
+    goal: str = "run",
+    groups: int = 2,
+    death: float = 0.0,
+) -> Iterator[tuple[State, Event]]:
+    """Drive the procedures as the controller does, finishing effects in a random order.
+
+    Yields the state after every event. With probability `death` all work in flight is lost and the
+    command starts again.
+    """
+    state = step(None, opened(rules, goal))
+    yield state, opened(rules, goal)
+    flying: dict[str, Effect] = {}
+    for _ in range(20_000):
+        if finished(state):
+            return
+        assert not state.failure, state.failure
+        for effect in wanted(state):
+            kind = "reference" if isinstance(effect, Label) else "ml"
+            busy = sum(worker == kind for worker in state.in_flight.values())
+            if effect.id not in state.in_flight and busy < (groups if kind == "reference" else 1):
+                event: Event = Started(effect.id, kind)
+                state = step(state, event)
+                flying[effect.id] = effect
+                yield state, event
+        assert flying, f"deadlock in stage {state.stage}"
+        if order.random() < death:
+            flying.clear()
+            event = opened(rules, goal)
+        else:
+            event = worker.answer(flying.pop(order.choice(sorted(flying))))
+        state = step(state, event)
+        yield state, event
+    raise AssertionError("the run does not end")
+
+
+def check_invariants(state: State) -> None:
+    assert state.n_valid >= 0
+    assert state.n_valid == sum(entry.split == "valid" for entry in state.entries)
+    keys = [entry.key for entry in state.entries]
+    assert len(keys) == len(set(keys)), "a label is in two sets"
+    assert all(state.outcomes[key] for key in keys)
+    assert state.train_size <= state.rules.max_set_size
+    if state.active:
+        for walker in state.active.walkers:
+            assert (walker.status == "labelling") == (walker.candidate is not None)
+            assert walker.status != "training" or walker.epochs_left > 0
+            assert walker.step <= state.rules.max_MD_steps
+        waiting = [w.candidate.key for w in state.active.walkers if w.candidate]
+        assert not set(waiting) & set(state.outcomes), "a labelled structure waits for its label"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    initial_method=st.sampled_from(["aimd", "foundation", "perturb"]),
+    asynchronous=st.booleans(),
+    groups=st.integers(1, 4),
+    death=st.sampled_from([0.0, 0.05]),
+    rejects=st.sampled_from([0.0, 0.3]),
+    unstable=st.sampled_from([0.0, 0.02]),
+    audit_every=st.sampled_from([0, 20]),
+    converge_initial=st.booleans(),
+    max_initial_set_size=st.sampled_from([None, 8]),
+)
+def test_invariants_hold_in_every_order(
+    seed, groups, death, rejects, unstable, **changes: object
+) -> None:
+    rules = simulated_rules(**changes)
+    worker = SimulatedWorker(rules, seed, rejects=rejects, unstable=unstable)
+    threshold = Threshold(rules.threshold)
+    journal = []
+    for state, event in simulate(rules, worker, random.Random(seed), groups=groups, death=death):
+        check_invariants(state)
+        journal.append(event)
+        if isinstance(event, Advanced):
+            for check in event.checks:
+                for uncertainty in check.uncertainties:
+                    threshold.add(uncertainty)
+            assert state.active
+            assert tuple(state.active.history) == threshold.history
+    assert state.stage == "done"
+    assert fold(journal) == state, "the state does not follow from the journal"
+    if not death:
+        assert max(Counter(worker.labelled).values()) == 1, "a label was bought twice"
+
+
+def test_each_initial_label_belongs_to_one_member_and_each_later_one_to_all() -> None:
+    rules = simulated_rules(max_initial_set_size=12, initial_target=1e-9)
+    *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(0))
+    members = Counter(entry.member for entry in state.entries)
+    assert members[0] == members[1] == 6
+    assert members[ALL_MEMBERS] == len(state.entries) - 12 > 0
+
+
+def test_validation_share_is_as_asked() -> None:
+    rules = simulated_rules(valid_ratio=0.25, desired_acc=1e-9, max_set_size=100)
+    *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(1))
+    assert state.n_valid / len(state.entries) == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"desired_acc": 0.03}, "reached desired_acc"),
+        ({"desired_acc": 1e-9, "max_set_size": 12}, "max_set_size"),
+        ({"desired_acc": 1e-9, "max_MD_steps": 100, "max_set_size": 10**6}, "max_MD_steps"),
+    ],
+)
+def test_active_learning_stops_for_the_right_reason(changes: dict, reason: str) -> None:
+    rules = simulated_rules(**changes)
+    *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(2))
+    assert state.active
+    assert reason in str(state.active.reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"initial_target": 0.1}, "initial_accuracy_factor"),
+        ({"initial_target": 1e-9, "max_initial_epochs": 8}, "max_initial_epochs"),
+        ({"initial_target": 1e-9, "max_initial_set_size": 6}, "max_initial_set_size"),
+    ],
+)
+def test_initial_dataset_stops_for_the_right_reason(changes: dict, reason: str) -> None:
+    rules = simulated_rules(**changes)
+    worker = SimulatedWorker(rules)
+    *_, (state, _) = simulate(rules, worker, random.Random(3), goal="initial_dataset")
+    assert state.stage == "active_learning"
+    assert reason in str(state.initial.reason)
+
+
+def test_walkers_wait_for_their_epochs() -> None:
+    """Between a walker's label and its next step lie max_epochs_worker epochs."""
+    rules = simulated_rules(max_epochs_worker=6, desired_acc=1e-9, num_trajectories=1)
+    since: int | None = None
+    for state, event in simulate(rules, SimulatedWorker(rules), random.Random(4)):
+        if state.active is None:
+            continue
+        (walker,) = state.active.walkers
+        if isinstance(event, Advanced) and since is not None:
+            assert state.active.epochs - since >= 6
+            since = None
+        if walker.status == "training" and since is None:
+            since = state.active.epochs
+
+
+def test_a_run_whose_labels_all_fail_stops_with_advice() -> None:
+    rules = simulated_rules(max_failed_fraction=0.5)
+    worker = SimulatedWorker(rules, rejects=1.0)
+    state = step(None, opened(rules))
+    for _ in range(1000):
+        effects = wanted(state)
+        if not effects:
+            break
+        state = step(state, worker.answer(effects[0]))
+    assert "max_failed_fraction" in str(state.failure)
+
+
+def test_a_rejected_walker_goes_back_and_nothing_enters_a_dataset() -> None:
+    rules = simulated_rules()
+    worker = SimulatedWorker(rules, rejects=0.4)
+    rejected = set()
+    resets = 0
+    state = step(None, opened(rules))
+    while not finished(state):
+        effect = wanted(state)[0]
+        resets += len(getattr(effect, "resets", ()))
+        state = step(state, worker.answer(effect))
+        rejected |= {key for key, there in state.outcomes.items() if not there}
+    assert resets > 0
+    assert not rejected & {entry.key for entry in state.entries}
+
+
+def test_wanted_changes_nothing() -> None:
+    rules = simulated_rules()
+    for state, _ in simulate(rules, SimulatedWorker(rules), random.Random(5)):
+        assert wanted(state) == wanted(state)
+
+
+def test_closed_commands_leave_the_state_alone() -> None:
+    rules = simulated_rules()
+    journal = [event for _, event in simulate(rules, SimulatedWorker(rules), random.Random(6))]
+    middle = len(journal) // 2
+    assert fold([*journal[:middle], Closed("stopped", 0.0)]) == fold(journal[:middle])
+
+
+def test_optimizer_is_reset_when_training_is_stuck() -> None:
+    rules = simulated_rules(patience=6, desired_acc=1e-9, margin=10.0, max_set_size=12)
+    resets = []
+    state = step(None, opened(rules))
+    worker = SimulatedWorker(rules)
+    while state.stage != "convergence":
+        effect = wanted(state)[0]
+        if state.stage == "active_learning" and hasattr(effect, "reset_optimizer"):
+            resets.append(effect.reset_optimizer)
+        state = step(state, worker.answer(effect))
+    assert any(resets)
+    assert not all(resets)
+
+
+def test_atomic_energies_take_the_lowest_state() -> None:
+    rules = simulated_rules(auto_atomic_energies=True)
+    *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(7))
+    assert state.atomic_energies == {"H": -1.0, "O": -1.0}

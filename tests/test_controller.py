@@ -1,0 +1,140 @@
+"""The loop: journal before belief, one effect once, no deadlock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fhi_al.controller import Controller, WorkerError
+from fhi_al.errors import FhiAlError
+from fhi_al.events import Advanced, Closed, Effect, Event, Failed, Label, Opened, Started
+from fhi_al.journal import Journal
+from fhi_al.parallel.channels import InlineChannel, Slices
+from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.run import finished, fold, step
+from fhi_al.simulated import SimulatedWorker, simulated_rules
+
+
+def start(path: Path, rules: Rules, **worker: float) -> tuple[Controller, SimulatedWorker]:
+    journal = Journal(path)
+    opened = Opened("run", rules.to_json(), "digest", "0", 3, ("H",), "host", 0.0)
+    state = step(fold(journal), opened)
+    journal.append(opened)
+    simulated = SimulatedWorker(rules, **worker)  # type: ignore[arg-type]
+    channels = [
+        InlineChannel("reference0", simulated, reference=True),
+        InlineChannel("reference1", simulated, reference=True),
+        InlineChannel("ml", simulated, reference=False),
+    ]
+    return Controller(state, journal, channels), simulated
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_run_reaches_its_goal_and_the_journal_tells_it(
+    tmp_path: Path, asynchronous: bool
+) -> None:
+    controller, simulated = start(
+        tmp_path / "journal.jsonl", simulated_rules(asynchronous=asynchronous)
+    )
+    controller.run()
+    assert finished(controller.state)
+    events = list(Journal(tmp_path / "journal.jsonl"))
+    assert fold(events) == controller.state
+    assert events[-1] == Closed("finished", events[-1].time)  # type: ignore[union-attr]
+    assert len(simulated.labelled) == len(set(simulated.labelled)) == len(controller.state.entries)
+
+
+def test_sequential_runs_have_one_effect_in_work(tmp_path: Path) -> None:
+    controller, _ = start(tmp_path / "journal.jsonl", simulated_rules(asynchronous=False))
+    controller.run()
+    flying = 0
+    for event in Journal(tmp_path / "journal.jsonl"):
+        if isinstance(event, Started):
+            flying += 1
+        elif hasattr(event, "effect"):
+            flying -= 1
+        assert flying <= 1
+
+
+def test_listeners_hear_of_each_event_after_the_state(tmp_path: Path) -> None:
+    controller, _ = start(tmp_path / "journal.jsonl", simulated_rules())
+    heard: list[Event] = []
+
+    def listen(state: object, event: Event) -> None:
+        if isinstance(event, Advanced):
+            assert controller.state.active
+            assert controller.state.active.file == event.walkers
+        heard.append(event)
+
+    controller.listeners = [listen]
+    controller.run()
+    assert heard == list(Journal(tmp_path / "journal.jsonl"))[1:]
+
+
+def test_a_hopeless_run_closes_its_journal_and_says_why(tmp_path: Path) -> None:
+    controller, _ = start(
+        tmp_path / "journal.jsonl", simulated_rules(max_failed_fraction=0.5), rejects=1.0
+    )
+    with pytest.raises(FhiAlError, match="max_failed_fraction"):
+        controller.run()
+    assert isinstance(list(Journal(tmp_path / "journal.jsonl"))[-1], Closed)
+
+
+class Breaking:
+    """A worker that dies on its third effect."""
+
+    def __init__(self, worker: SimulatedWorker) -> None:
+        self.worker = worker
+        self.count = 0
+
+    def run(self, effect: Effect) -> Slices:
+        self.count += 1
+        if self.count < 3:
+            return (yield from self.worker.run(effect))
+        yield
+        return Failed("reference0", "host", 1, "Boom", "trace")
+
+    def close(self) -> None: ...
+
+
+def test_a_broken_rank_ends_the_loop_and_the_journal_knows(tmp_path: Path) -> None:
+    rules = simulated_rules()
+    controller, simulated = start(tmp_path / "journal.jsonl", rules)
+    controller.channels = [
+        InlineChannel("reference0", Breaking(simulated), reference=True),
+        InlineChannel("ml", simulated, reference=False),
+    ]
+    with pytest.raises(WorkerError, match="Boom"):
+        controller.run()
+    assert isinstance(list(Journal(tmp_path / "journal.jsonl"))[-1], Failed)
+
+
+def test_work_in_flight_is_done_again_after_a_restart(tmp_path: Path) -> None:
+    """Stop at any event: the same command goes on and ends as if nothing had happened."""
+    path = tmp_path / "journal.jsonl"
+    rules = simulated_rules(asynchronous=False)
+    controller, _ = start(path, rules)
+    controller.run()
+    whole = path.read_bytes().splitlines(keepends=True)
+    entries = controller.state.entries[:6]
+    for size in range(1, 30):
+        path.write_bytes(b"".join(whole[:size]))
+        controller, simulated = start(path, rules)
+        before = sum(controller.state.outcomes.values())
+        controller.run()
+        assert finished(controller.state)
+        assert controller.state.entries[:6] == entries
+        assert before + len(simulated.labelled) == sum(controller.state.outcomes.values())
+
+
+def test_labels_go_to_reference_channels_only(tmp_path: Path) -> None:
+    controller, _ = start(tmp_path / "journal.jsonl", simulated_rules())
+    controller.run()
+    for event in Journal(tmp_path / "journal.jsonl"):
+        if isinstance(event, Started):
+            is_label = event.effect.startswith("label-")
+            assert event.worker.startswith("reference") == is_label
+    label = Label("label-a", "a", "initial")
+    assert controller.channels[0].takes(label)
+    assert not controller.channels[2].takes(label)

@@ -1,0 +1,87 @@
+"""The journal: torn tails are dropped, damage in the middle is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fhi_al.errors import JournalError
+from fhi_al.events import Closed, Event, Labelled, Started
+from fhi_al.journal import Journal, read_journal
+
+EVENTS: list[Event] = [
+    Started("label-a", "reference0"),
+    Labelled("label-a", "a", -1.5, 0.25),
+    Labelled("label-b", "b", -2.5, 0.5, 0.01),
+    Closed("finished", 12.0),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "restart" / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append(EVENTS[0])
+        journal.append(*EVENTS[1:])
+    return path
+
+
+def test_events_come_back_as_they_were(path: Path) -> None:
+    assert list(Journal(path)) == EVENTS
+
+
+def test_appending_goes_on_where_it_ended(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.append(EVENTS[0])
+    assert list(Journal(path)) == [*EVENTS, EVENTS[0]]
+
+
+def test_every_torn_tail_leaves_the_whole_records(path: Path) -> None:
+    whole = path.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        complete = sum(end <= size for end in ends)
+        with Journal(path) as journal:
+            assert list(journal) == EVENTS[:complete]
+            journal.append(EVENTS[3])
+        assert list(Journal(path)) == [*EVENTS[:complete], EVENTS[3]]
+
+
+def test_torn_tail_of_garbage_is_dropped(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0" * 100)
+    assert list(Journal(path)) == EVENTS
+
+
+def test_damage_in_the_middle_is_refused(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[30] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(JournalError, match="record 0 is damaged"):
+        Journal(path)
+
+
+def test_a_missing_record_is_refused(path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], *lines[2:]]))
+    with pytest.raises(JournalError, match="record 2 stands where 1 should"):
+        Journal(path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "journal.jsonl"
+    path.write_bytes(data)
+    try:
+        records, size = read_journal(path)
+    except JournalError:
+        return
+    assert size <= len(data)
+    assert not records
