@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from mace.tools.scripts_utils import extract_config_mace_model
 
 from fhi_al.errors import InputError
 from fhi_al.settings.mace import Architecture
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -105,6 +109,28 @@ def build_model(spec: ModelSpec, seed: int = 0) -> torch.nn.Module:
             z_table=AtomicNumberTable(list(spec.elements)),
         )
     assert isinstance(model, torch.nn.Module)
+    return model
+
+
+def load_model_file(path: Path) -> torch.nn.Module:
+    """Load a `.model` file: a pickled module, by MACE's design.
+
+    Args:
+        path: that the user named; unpickling can run code.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    log.warning("%s is a pickle, which can run any code: use only files that you trust.", path)
+    try:
+        model = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # unpickling can raise anything
+        raise InputError(f"{path} can't be loaded as a MACE model: {error}") from error
+    if not isinstance(model, torch.nn.Module) or not hasattr(model, "atomic_numbers"):
+        raise InputError(
+            f"{path} holds a {type(model).__name__}, expected a MACE model as mace_run_train and "
+            "this program write them."
+        )
     return model
 
 

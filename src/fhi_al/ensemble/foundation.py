@@ -1,0 +1,122 @@
+"""Pretrained models that sample the initial structures."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fhi_al.ensemble.architecture import default_dtype, load_model_file
+from fhi_al.ensemble.members import elements
+from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor, Driver
+from fhi_al.errors import InputError
+from fhi_al.settings import Inputs
+
+log = logging.getLogger(__name__)
+
+_OTHERWISE = "or choose another ACTIVE_LEARNING.initial_sampling (so3lr, perturb, aimd, or a file)"
+
+
+def foundation_driver(inputs: Inputs, device: str | torch.device) -> Driver:
+    """Load the model that `initial_sampling` names.
+
+    Args:
+        inputs: with the settings.
+        device: where it is to run.
+
+    Returns:
+        Forces for molecular dynamics.
+
+    Raises:
+        InputError: the model isn't installed, can't be downloaded, can't be read, or doesn't know
+            an element of geometry.in.
+    """
+    settings = inputs.al.active_learning
+    if settings.initial_sampling == "so3lr":
+        return so3lr_driver(inputs, device)
+    if settings.initial_sampling == "mace-mp0":
+        model = mace_mp0(settings.initial_foundational_size)
+        name = f"mace-mp0 {settings.initial_foundational_size}"
+    else:
+        path = Path(settings.initial_sampling)
+        model, name = load_model_file(path), str(path)
+    known = [int(z) for z in model.get_buffer("atomic_numbers")]
+    if missing := sorted(set(elements(inputs)) - set(known)):
+        raise InputError(
+            f"active_learning_settings.yaml: ACTIVE_LEARNING.initial_sampling: {name} doesn't know "
+            f"the atomic numbers {missing} of geometry.in; choose another model."
+        )
+    # Sampling needs no precision, but a deterministic run needs the same numbers every time.
+    dtype = torch.float64 if inputs.deterministic else torch.float32
+    return CommitteePredictor([model], device, dtype, one_by_one=inputs.deterministic)
+
+
+def mace_mp0(size: str) -> torch.nn.Module:
+    """MACE-MP-0, from mace-torch's cache or from the network.
+
+    Args:
+        size: small, medium or large.
+
+    Raises:
+        InputError: it is in neither.
+    """
+    from mace.calculators import mace_mp
+    from mace.tools.utils import get_cache_dir
+
+    try:
+        with _quiet():
+            model = mace_mp(model=size, device="cpu", return_raw_model=True)
+    except (RuntimeError, OSError) as error:
+        raise InputError(
+            "active_learning_settings.yaml: ACTIVE_LEARNING.initial_sampling: the model mace-mp0 "
+            f"({size}) is neither in mace-torch's cache, {get_cache_dir()}, nor can it be "
+            f"downloaded from here ({error.__cause__ or error}). Fetch it once where there is a "
+            f'network (python -c "from mace.calculators import mace_mp; mace_mp({size!r})") and '
+            f"copy the cache, {_OTHERWISE}."
+        ) from error
+    assert isinstance(model, torch.nn.Module)
+    return model
+
+
+def so3lr_driver(inputs: Inputs, device: str | torch.device) -> CalculatorDriver:
+    """SO3LR, whose weights come with the package so3krates-torch.
+
+    Args:
+        inputs: with the settings; charge and spin are those of control.in.
+        device: where it is to run.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    try:
+        with _quiet(), default_dtype("float32"):
+            from so3krates_torch.calculator.so3 import SO3LRCalculator
+
+            calculator = SO3LRCalculator(
+                device=str(device), default_dtype="float32", compute_stress=inputs.with_stress
+            )
+    except ImportError as error:
+        raise InputError(
+            "active_learning_settings.yaml: ACTIVE_LEARNING.initial_sampling: so3lr needs the "
+            f"package so3krates-torch ({error}); install it (pip install so3krates-torch), "
+            "or choose another (mace-mp0, perturb, aimd, or the path of a MACE model file)."
+        ) from error
+    control = inputs.control
+    info: dict[str, Any] = {"charge": control.charge if control is not None else 0.0}
+    return CalculatorDriver(calculator, info)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Send what libraries print and warn of to the log."""
+    printed = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
+        warnings.simplefilter("ignore")
+        yield
+    for line in printed.getvalue().splitlines():
+        log.debug(line)
