@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from asi_library.build import compile_library
 
 
 def build_mace(seed: int = 0, **changes) -> torch.nn.Module:
@@ -81,3 +83,9 @@ def silicon() -> Atoms:
     atoms = bulk("Si", "diamond", a=5.43)
     atoms.rattle(0.05, seed=1)
     return atoms
+
+
+@pytest.fixture(scope="session")
+def toy_asi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy ASI library, compiled."""
+    return compile_library(tmp_path_factory.mktemp("asi") / "libtoy_asi.so")

@@ -465,7 +465,11 @@ static void compute(const Pair *pairs, int count)
 
 /* --- the ASI interface ----------------------------------------------------------------------- */
 
-int ASI_flavour(void) { return 1; /* reads its input like FHI-aims */ }
+#ifndef TOY_FLAVOUR
+#define TOY_FLAVOUR 1 /* reads its input like FHI-aims */
+#endif
+
+int ASI_flavour(void) { return TOY_FLAVOUR; }
 
 void ASI_init(const char *inputpath, const char *outputfile, int fortran_comm)
 {
@@ -490,6 +494,7 @@ void ASI_init(const char *inputpath, const char *outputfile, int fortran_comm)
         read_control(known);
         read_geometry(known);
         check_input();
+        printf("toy_asi starts\n"); /* real codes talk too, and in their own buffer */
         fprintf(log_file, "toy_asi: %d atoms, %d ranks\n", input.n_atoms, n_ranks);
     }
     MPI_Bcast(&input, sizeof input, MPI_BYTE, 0, comm);

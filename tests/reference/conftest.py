@@ -1,31 +1,70 @@
 from __future__ import annotations
 
-import numpy as np
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
 import pytest
-from ase.build import bulk, molecule
+import reference_cases
 
 from fhi_al.structure import Structure
 
-
-def rattled(atoms, size: float = 0.08) -> Structure:
-    """Out of equilibrium, so that every force counts, in a way that is the same every time."""
-    atoms.positions += np.random.default_rng(7).normal(scale=size, size=(len(atoms), 3))
-    return Structure.from_atoms(atoms)
+HERE = Path(__file__).parent
 
 
 @pytest.fixture
 def water() -> Structure:
-    return rattled(molecule("H2O"))
+    return reference_cases.water()
 
 
 @pytest.fixture
 def ethanol() -> Structure:
-    return rattled(molecule("CH3CH2OH"))
+    return reference_cases.ethanol()
 
 
 @pytest.fixture
 def silicon() -> Structure:
-    """Eight atoms in a cell without any symmetry, so that a mixed-up stress can't pass."""
-    atoms = bulk("Si", cubic=True)
-    atoms.set_cell(atoms.cell.array @ [[1.02, 0.01, 0], [0.01, 0.99, 0.03], [0, 0.03, 1.01]], True)
-    return rattled(atoms)
+    return reference_cases.silicon()
+
+
+def _run(*command: object) -> str:
+    # What a started MPI has left in this process's environment isn't for the next one.
+    foreign = ("OMPI_MCA_", "OMPI_COMM", "PMIX_", "PRTE_")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
+    tests = str(HERE.parent)
+    environment = {
+        **kept,
+        "OMP_NUM_THREADS": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "PYTHONPATH": os.pathsep.join([str(HERE), tests]),
+    }
+    return subprocess.run(
+        [str(word) for word in command],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+
+
+@pytest.fixture
+def mpirun():
+    """Runs a script of this folder on some ranks; returns what it prints."""
+
+    def run(ranks: int, script: str, *arguments: object) -> str:
+        mpirun = Path(sysconfig.get_path("scripts")) / "mpirun"
+        launcher = str(mpirun) if mpirun.exists() else "mpirun"
+        command = (launcher, "--oversubscribe", "-n", ranks, sys.executable, HERE / script)
+        return _run(*command, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def run_python():
+    """Runs a script of this folder in a process of its own; returns what it prints."""
+    return lambda script, *arguments: _run(sys.executable, HERE / script, *arguments)
