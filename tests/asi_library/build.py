@@ -21,6 +21,8 @@ def mpicc() -> str:
 def compile_library(target: Path, source: Path = HERE / "toy_asi.c", *options: str) -> Path:
     """Any warning is an error."""
     command = [mpicc(), "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC"]
+    # Tests load several variants into one process; each must call its own functions.
+    command.append("-Wl,-Bsymbolic")
     subprocess.run(
         [*command, "-o", str(target), str(source), *options, "-lm"], check=True, timeout=60
     )
