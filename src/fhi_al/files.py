@@ -64,3 +64,17 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def why_not_writable(path: Path) -> str | None:
+    """Try whether files can be made in a folder, or in the one that it would be made in.
+
+    Returns:
+        What is wrong, or None.
+    """
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return None
+    except OSError as error:
+        return f"{path}: can't be written to ({error.strerror or error})"

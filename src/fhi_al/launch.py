@@ -6,10 +6,9 @@ import contextlib
 import logging
 import socket
 import sys
-import tempfile
-import time
 import traceback
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,12 @@ from typing import Any
 from fhi_al import __version__
 from fhi_al.controller import Controller, WorkerError
 from fhi_al.errors import FhiAlError, InputError
-from fhi_al.events import Goal, Opened
-from fhi_al.files import write_text
-from fhi_al.journal import Journal
-from fhi_al.narrator import Narrator, StageLog
+from fhi_al.events import Goal, Trained
+from fhi_al.files import why_not_writable, write_text
+from fhi_al.housekeeping import Housekeeper
+from fhi_al.journal import Journal, read_journal
+from fhi_al.narrator import Narrator, StageLog, start_logging
+from fhi_al.opening import join_run, opening
 from fhi_al.parallel.channels import (
     Channel,
     InlineChannel,
@@ -39,8 +40,7 @@ from fhi_al.parallel.workers import (
     serve,
 )
 from fhi_al.parallel.world import alone_for_ase, claim_threads, world
-from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import finished, fold, step
+from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 from fhi_al.reference.engine import Engine, engine_class
 from fhi_al.run_folder import RunFolder
@@ -63,6 +63,9 @@ def launch(goal: Goal, directory: Path) -> int:
         The exit code of this rank.
     """
     comm = None
+    if not sys.warnoptions:
+        # Warnings of libraries are for their developers; ours are messages in the log.
+        warnings.simplefilter("ignore")
     try:
         comm = world()
         return _Launch(goal, directory, comm).run()
@@ -147,9 +150,7 @@ class _Launch:
             serve(self._comm, ReferenceWorker(folder, engine, group))
         elif engine is not None and engine.parallel:
             assist(engine, group)
-        if self._rank == 0:
-            with contextlib.suppress(OSError):
-                folder.reference.rmdir()
+        _remove_empty(folder.reference)
         return 0
 
     def _agree_on_plan(self) -> _Plan | None:
@@ -179,9 +180,9 @@ class _Launch:
         _check_writable(folder)
         name = "atomic_energies.jsonl" if self._goal == "atomic_energies" else folder.journal.name
         self._journal = Journal(folder.journal.with_name(name))
-        self._state = _open(self._journal, self._goal, inputs, digest)
+        self._state = join_run(self._journal, self._goal, inputs, digest)
         if finished(self._state):
-            _start_logging(inputs, None)
+            start_logging(inputs.mace.misc.log_level)
             log.info("This run is finished already; nothing to do.")
             _report(self._goal, self._state, self._journal, folder)
             return None
@@ -243,7 +244,7 @@ class _Launch:
         assert self._state is not None
         assert self._journal is not None
         stage_log = StageLog(folder.logs)
-        _start_logging(plan.inputs, stage_log)
+        start_logging(plan.inputs.mace.misc.log_level, stage_log)
         _write_settings(plan.inputs, folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
         for warning in plan.inputs.warnings:
@@ -265,10 +266,10 @@ class _Launch:
             ]
             channels.append(FailureChannel(self._comm))
         channels.append(InlineChannel("ml", ml, reference=False))
-        narrator = Narrator(self._state, stage_log)
-        opened = _opened(self._goal, plan.inputs, plan.engine_digest)
+        listeners = [Narrator(self._state, stage_log), Housekeeper(folder)]
+        opened = opening(self._goal, plan.inputs, plan.engine_digest)
         self._journal.append(opened)
-        controller = Controller(self._state, self._journal, channels, [narrator])
+        controller = Controller(self._state, self._journal, channels, listeners)
         try:
             controller.run()
         except FhiAlError:
@@ -284,109 +285,10 @@ class _Launch:
         _report(self._goal, controller.state, self._journal, folder)
 
 
-def rules_of(inputs: Inputs) -> Rules:
-    """The part of the settings that decides the course of the run."""
-    al = inputs.al.active_learning
-    sampling = al.initial_sampling
-    return Rules(
-        asynchronous=inputs.al.parallel.asynchronous and not inputs.deterministic,
-        ensemble_size=al.ensemble_size,
-        auto_atomic_energies=inputs.mace.architecture.atomic_energies == "auto",
-        valid_ratio=inputs.valid_ratio,
-        min_valid_size=al.min_valid_size,
-        max_failed_fraction=al.max_failed_fraction,
-        initial_method=(
-            "aimd" if sampling == "aimd" else "perturb" if sampling == "perturb" else "foundation"
-        ),
-        n_samples=al.n_samples,
-        skip_step_initial=al.skip_step_initial,
-        initial_target=al.initial_accuracy_factor * al.desired_acc,
-        initial_intermediate_epochs=al.initial_intermediate_epochs,
-        max_initial_epochs=al.max_initial_epochs,
-        max_initial_set_size=al.max_initial_set_size,
-        converge_initial=al.converge_initial,
-        desired_acc=al.desired_acc,
-        num_trajectories=al.num_trajectories,
-        skip_step_mlff=al.skip_step_mlff,
-        max_MD_steps=al.max_MD_steps,
-        max_set_size=al.max_set_size,
-        max_epochs_worker=al.max_epochs_worker,
-        intermediate_epochs=al.intermediate_epochs,
-        patience=al.patience,
-        margin=al.margin,
-        threshold_factor=al.threshold_factor,
-        uncertainty_window=al.uncertainty_window,
-        uncertainty_warmup=al.uncertainty_warmup,
-        max_checks_without_label=al.max_checks_without_label,
-        audit_every=al.sanity_skip if al.analysis else 0,
-        converge_al=al.converge_al,
-        converge_best=al.converge_best,
-        converge_on=inputs.convergence.on,
-        max_final_epochs=inputs.convergence.max_epochs,
-        final_patience=inputs.convergence.patience,
-    )
-
-
-def _opened(goal: Goal, inputs: Inputs, digest: str) -> Opened:
-    return Opened(
-        goal=goal,
-        settings=rules_of(inputs).to_json(),
-        engine=digest,
-        version=__version__,
-        n_atoms=len(inputs.structure),
-        elements=inputs.elements,
-        host=socket.gethostname(),
-        time=time.time(),
-    )
-
-
-def _open(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> State:
-    """The state with which this command starts."""
-    opened = _opened(goal, inputs, digest)
-    first = next(iter(journal), None)
-    if isinstance(first, Opened):
-        differences = [
-            f"{name} was {old}, is {new}"
-            for name, old, new in (
-                ("the reference engine's digest", first.engine[:12], digest[:12]),
-                ("the elements", " ".join(first.elements), " ".join(opened.elements)),
-                ("the number of atoms", first.n_atoms, opened.n_atoms),
-                *(
-                    (f"ACTIVE_LEARNING.{name}", first.settings[name], opened.settings[name])
-                    for name in ("ensemble_size", "num_trajectories")
-                ),
-            )
-            if old != new
-        ]
-        if differences:
-            raise InputError(
-                f"{journal.path}: this folder holds a run with other settings ("
-                + "; ".join(differences)
-                + "). Put them back to go on with it, or start in another folder"
-            )
-    state = fold(journal)
-    if goal == "active_learning" and state is not None and _initial_unfinished(state):
-        raise InputError(
-            f"{journal.path}: the initial dataset in this folder is not finished; "
-            "run FHI_AL-initial-ds (or FHI_AL) first"
-        )
-    return step(state, opened)
-
-
-def _initial_unfinished(state: State) -> bool:
-    unfinished = ("atomic_energies", "initial_dataset", "converge_initial")
-    return state.stage in unfinished and not state.imported
-
-
 def _check_writable(folder: RunFolder) -> None:
-    problems = []
-    for path in {folder.root, folder.data, folder.models, folder.results, folder.logs}:
-        existing = next(p for p in (path, *path.parents) if p.exists())
-        try:
-            with tempfile.TemporaryFile(dir=existing):
-                pass
-        except OSError as error:
-            problems.append(f"{path}: can't be written to ({error.strerror or error})")
+    paths = (folder.root, folder.restart, folder.data, folder.models, folder.results, folder.logs)
+    checkpoints = folder.checkpoint("none", 0).parent
+    problems = [why for path in {*paths, checkpoints} if (why := why_not_writable(path))]
     if problems:
         raise InputError(sorted(problems))
 
@@ -421,19 +323,11 @@ def _new_folder(path: Path, *, keep: bool) -> Iterator[Any]:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _start_logging(inputs: Inputs, stage_log: StageLog | None) -> None:
-    """Log to the terminal, and to the log file of the stage."""
-    logger = logging.getLogger("fhi_al")
-    logger.handlers.clear()
-    logger.setLevel(inputs.mace.misc.log_level)
-    handlers: Sequence[logging.Handler] = [logging.StreamHandler(sys.stdout)]
-    if stage_log is not None:
-        handlers = [*handlers, stage_log]
-    for handler in handlers:
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%Y-%m-%d %H:%M:%S")
-        )
-        logger.addHandler(handler)
+def _remove_empty(folder: Path) -> None:
+    """Remove the working folders of engines that left nothing there."""
+    for path in (*folder.glob("*"), folder):
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def _write_settings(inputs: Inputs, folder: RunFolder) -> None:
@@ -456,6 +350,7 @@ def _report(goal: Goal, state: State, journal: Journal, folder: RunFolder) -> No
     """Tell the user what there is now."""
     from rich.console import Console
 
+    from fhi_al.ensemble.export import write_histories
     from fhi_al.summary import print_summary, save_summary, summarise
 
     if goal == "atomic_energies":
@@ -466,9 +361,8 @@ def _report(goal: Goal, state: State, journal: Journal, folder: RunFolder) -> No
         write_text(folder.results / "atomic_energies.yaml", text)
         log.info("Energies of the isolated atoms in eV, for mace_settings.yaml:\n\n%s", text)
         return
-    from fhi_al.journal import read_journal
-
     records, _ = read_journal(journal.path)
+    write_histories(folder, (r.event for r in records if isinstance(r.event, Trained)))
     summary = summarise(records)
     save_summary(summary, folder.results)
-    print_summary(summary, Console())
+    print_summary(summary, Console(width=None if sys.stdout.isatty() else 100))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,28 @@ class StageLog(logging.Handler):
             self._file.close()
             self._file = None
         super().close()
+
+
+def start_logging(level: str, stage_log: StageLog | None = None) -> None:
+    """Log to the terminal, and to the log file of the stage.
+
+    What libraries log and warn of is for their developers; it is left out.
+
+    Args:
+        level: of the messages, as `logging` names it.
+        stage_log: the log files, if any.
+    """
+    logging.getLogger().addHandler(logging.NullHandler())
+    logger = logging.getLogger("fhi_al")
+    logger.handlers.clear()
+    logger.propagate = False
+    logger.setLevel(level)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if stage_log is not None:
+        handlers.append(stage_log)
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logger.addHandler(handler)
 
 
 class Narrator:

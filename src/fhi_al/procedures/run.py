@@ -167,9 +167,10 @@ def _worked_out(state: State) -> bool:
 def _delivery(state: State) -> list[Effect]:
     """When a stage's work is done: measure the errors, then write the files."""
     assert state.weights is not None
-    members = delivered_members(state)
     if state.evaluated != state.weights:
-        return [Evaluate(f"evaluate-{state.stage}", state.weights, members, state.entries)]
+        everyone = tuple(range(state.rules.ensemble_size))
+        return [Evaluate(f"evaluate-{state.stage}", state.weights, everyone, state.entries)]
+    members = delivered_members(state)
     return [Export(f"export-{state.stage}", state.stage, state.weights, members, state.entries)]
 
 
