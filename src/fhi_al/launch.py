@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fhi_al import __version__
-from fhi_al.controller import Controller, WorkerError
+from fhi_al.controller import Controller, Listener, WorkerError
 from fhi_al.errors import FhiAlError, InputError
 from fhi_al.events import Goal, Trained
 from fhi_al.files import why_not_writable, write_text
@@ -266,7 +266,7 @@ class _Launch:
             ]
             channels.append(FailureChannel(self._comm))
         channels.append(InlineChannel("ml", ml, reference=False))
-        listeners = [Narrator(self._state, stage_log), Housekeeper(folder)]
+        listeners: list[Listener] = [Narrator(self._state, stage_log), Housekeeper(folder)]
         opened = opening(self._goal, plan.inputs, plan.engine_digest)
         self._journal.append(opened)
         controller = Controller(self._state, self._journal, channels, listeners)
