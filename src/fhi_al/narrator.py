@@ -177,8 +177,10 @@ def _sampled(stage: Stage, state: State, event: events.Sampled) -> str:
 def _advanced(stage: Stage, state: State, event: events.Advanced) -> str:
     steps = ", ".join(f"{t}: {s}" for t, s in zip(event.trajectories, event.steps, strict=True))
     text = f"molecular dynamics to step [{steps}] ({event.seconds:.1f} s, {event.path})"
-    if event.checks:
-        last = event.checks[-1]
+    # A check at which every walker broke down has no uncertainties.
+    checks = [check for check in event.checks if check.uncertainties]
+    if checks:
+        last = checks[-1]
         text += f"; largest uncertainty {1000 * max(last.uncertainties):.1f} meV/Å"
         text += f", {sum(last.temperatures) / len(last.temperatures):.0f} K"
     for candidate in event.candidates:
