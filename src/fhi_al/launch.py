@@ -39,7 +39,7 @@ from fhi_al.parallel.workers import (
     report_failure,
     serve,
 )
-from fhi_al.parallel.world import alone_for_ase, claim_threads, world
+from fhi_al.parallel.world import alone_for_ase, claim_threads, peak_memory_mb, world
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 from fhi_al.reference.engine import Engine, engine_class
@@ -66,6 +66,7 @@ def launch(goal: Goal, directory: Path) -> int:
     if not sys.warnoptions:
         # Warnings of libraries are for their developers; ours are messages in the log.
         warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         comm = world()
         return _Launch(goal, directory, comm).run()
@@ -151,6 +152,10 @@ class _Launch:
         elif engine is not None and engine.parallel:
             assist(engine, group)
         _remove_empty(folder.reference)
+        peaks = gather(self._comm, peak_memory_mb())
+        if self._rank == 0:
+            assert self._state is not None
+            _report(self._goal, self._state, folder, peaks)
         return 0
 
     def _agree_on_plan(self) -> _Plan | None:
@@ -184,7 +189,7 @@ class _Launch:
         if finished(self._state):
             start_logging(inputs.mace.misc.log_level)
             log.info("This run is finished already; nothing to do.")
-            _report(self._goal, self._state, self._journal, folder)
+            _report(self._goal, self._state, folder, [])
             return None
         return _Plan(
             inputs,
@@ -282,7 +287,7 @@ class _Launch:
             for channel in channels:
                 channel.close()
             self._journal.close()
-        _report(self._goal, controller.state, self._journal, folder)
+            self._state = controller.state
 
 
 def _check_writable(folder: RunFolder) -> None:
@@ -346,7 +351,7 @@ def _write_settings(inputs: Inputs, folder: RunFolder) -> None:
         write_text(target / "resolved" / name, text)
 
 
-def _report(goal: Goal, state: State, journal: Journal, folder: RunFolder) -> None:
+def _report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> None:
     """Tell the user what there is now."""
     from rich.console import Console
 
@@ -361,8 +366,8 @@ def _report(goal: Goal, state: State, journal: Journal, folder: RunFolder) -> No
         write_text(folder.results / "atomic_energies.yaml", text)
         log.info("Energies of the isolated atoms in eV, for mace_settings.yaml:\n\n%s", text)
         return
-    records, _ = read_journal(journal.path)
+    records, _ = read_journal(folder.journal)
     write_histories(folder, (r.event for r in records if isinstance(r.event, Trained)))
-    summary = summarise(records)
+    summary = summarise(records, peaks)
     save_summary(summary, folder.results)
-    print_summary(summary, Console(width=None if sys.stdout.isatty() else 100))
+    print_summary(summary, Console(highlight=False))

@@ -73,13 +73,10 @@ class StageLog(logging.Handler):
 def start_logging(level: str, stage_log: StageLog | None = None) -> None:
     """Log to the terminal, and to the log file of the stage.
 
-    What libraries log and warn of is for their developers; it is left out.
-
     Args:
         level: of the messages, as `logging` names it.
         stage_log: the log files, if any.
     """
-    logging.getLogger().addHandler(logging.NullHandler())
     logger = logging.getLogger("fhi_al")
     logger.handlers.clear()
     logger.propagate = False

@@ -45,7 +45,8 @@ class Summary:
         n_audit: of them, sanity checks.
         n_rejected: structures without a usable label.
         errors: of the delivered members and of the committee.
-        files: that were written for the user.
+        peak_memory_mb: of each rank of the command that ended the run.
+        files: that the last stage wrote for the user.
     """
 
     costs: list[StageCost]
@@ -55,14 +56,16 @@ class Summary:
     n_audit: int
     n_rejected: int
     errors: tuple[Errors, ...]
+    peak_memory_mb: tuple[float, ...]
     files: tuple[str, ...]
 
 
-def summarise(records: Iterable[Record]) -> Summary:
+def summarise(records: Iterable[Record], peak_memory_mb: Iterable[float]) -> Summary:
     """Add up a journal.
 
     Args:
         records: of a journal with at least one command.
+        peak_memory_mb: of each rank, which the journal doesn't know.
     """
     state: State | None = None
     costs: dict[Stage, StageCost] = {}
@@ -88,7 +91,8 @@ def summarise(records: Iterable[Record]) -> Summary:
         n_audit=sum(entry.split == "audit" for entry in state.entries),
         n_rejected=state.n_rejected,
         errors=state.errors,
-        files=tuple(file for files in state.exported.values() for file in files),
+        peak_memory_mb=tuple(peak_memory_mb),
+        files=tuple(state.exported.values())[-1] if state.exported else (),
     )
 
 
@@ -127,12 +131,15 @@ def print_summary(summary: Summary, console: Console) -> None:
         f"{summary.n_valid} for validation, {summary.n_audit} sanity checks; "
         f"{summary.n_rejected} structures rejected"
     )
+    if summary.peak_memory_mb:
+        peaks = ", ".join(f"{peak:.0f}" for peak in summary.peak_memory_mb)
+        console.print(f"peak memory by rank: {peaks} MB")
     if not summary.errors:
         return
-    table = Table(title="Errors")
+    table = Table(title="Errors: forces (F) in meV/Å, energies (E) in meV/atom")
     table.add_column("model")
-    table.add_column("on")
-    for name in ("structures", "force MAE", "force RMSE", "energy MAE", "energy RMSE"):
+    table.add_column("data")
+    for name in ("n", "F MAE", "F RMSE", "E MAE", "E RMSE"):
         table.add_column(name, justify="right")
     for errors in summary.errors:
         table.add_row(
@@ -145,7 +152,6 @@ def print_summary(summary: Summary, console: Console) -> None:
             f"{1000 * errors.energy_rmse:.2f}",
         )
     console.print(table)
-    console.print("forces in meV/Å, energies in meV/atom")
     models = [file for file in summary.files if file.endswith(".model")]
     if models:
-        console.print("models: " + ", ".join(models), soft_wrap=True)
+        console.print("Models to use:", *models, sep="\n  ", soft_wrap=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from typing import Any
 
 from fhi_al.errors import InputError
@@ -67,3 +69,10 @@ def claim_threads(comm: Any) -> int:
     threads = max(1, cores)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     return threads
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has used so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return peak / 1000**2 if sys.platform == "darwin" else peak * 1024 / 1000**2
