@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import io
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -29,6 +28,7 @@ from fhi_al.errors import EngineError, FhiAlError, InputError, UnconvergedError
 from fhi_al.files import write_text
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
 from fhi_al.reference.stress import StressCheck
+from fhi_al.reference.workdir import inside
 from fhi_al.structure import FloatArray, Label, Structure
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class AsiEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         if self._asi is not None:
-            with self._inside():
+            with inside(self._directory, OUTPUT):
                 # Not asi4py's close(), which starts a shell (a fork under MPI) to copy the log.
                 self._asi.lib.ASI_finalize()
             self._asi = None
@@ -164,7 +164,7 @@ class AsiEngine:
             self._alive_for = needs
         asi = self._asi
         asi.atoms = structure.to_atoms()
-        with self._inside():
+        with inside(self._directory, OUTPUT):
             asi.set_geometry()
             # Not asi4py's run(), which swallows exceptions.
             asi.lib.ASI_run()
@@ -191,7 +191,7 @@ class AsiEngine:
             logfile=self._settings.log,
         )
         said = io.StringIO()
-        with self._inside(), redirect_stdout(said), _without_scalapack():
+        with inside(self._directory, OUTPUT), redirect_stdout(said), _without_scalapack():
             started = asi.init()
         problem = None if started is not None else f"ASI_init failed: {said.getvalue().strip()}"
         self._agree(problem, EngineError)
@@ -246,24 +246,6 @@ class AsiEngine:
         problems = {text for text in self._comm.allgather(problem) if text}
         if problems:
             raise kind("; ".join(sorted(problems)))
-
-    @contextmanager
-    def _inside(self) -> Iterator[None]:
-        """Work in the group's folder, with the library's printing in a file there."""
-        came_from = os.getcwd()
-        sys.stdout.flush()
-        terminal = os.dup(1)
-        output = os.open(self._directory / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(output, 1)
-        os.close(output)
-        os.chdir(self._directory)
-        try:
-            yield
-        finally:
-            ctypes.CDLL(None).fflush(None)
-            os.chdir(came_from)
-            os.dup2(terminal, 1)
-            os.close(terminal)
 
 
 @contextmanager
