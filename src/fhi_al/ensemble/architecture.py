@@ -188,3 +188,34 @@ def spec_of_model(model: torch.nn.Module, dtype: str, name: str) -> ModelSpec:
         shift=float(np.ravel(config["atomic_inter_shift"])[0]),
         dtype=dtype,
     )
+
+
+def rebuild(foreign: torch.nn.Module, dtype: str, name: str) -> tuple[ModelSpec, torch.nn.Module]:
+    """Make an equal of a model that somebody else trained, by the way of plain data.
+
+    Args:
+        foreign: as loaded from a `.model` file.
+        dtype: the precision that it will be used in.
+        name: of the file, for messages.
+
+    Raises:
+        InputError: this version of mace-torch builds another model from the same options.
+    """
+    spec = spec_of_model(foreign, dtype, name)
+    model = build_model(spec)
+    own = model.state_dict()
+    # E0s, scale and shift are stored with or without an axis for the heads, of which there is one.
+    state = {
+        key: value.reshape(own[key].shape)
+        if key in own and value.numel() == own[key].numel()
+        else value
+        for key, value in foreign.state_dict().items()
+    }
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(
+            f"{name} has an architecture that can't be rebuilt with the installed mace-torch: "
+            f"{error}"
+        ) from error
+    return spec, model

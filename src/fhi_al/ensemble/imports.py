@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fhi_al.ensemble.architecture import build_model, load_model_file, spec_of_model
+from fhi_al.ensemble.architecture import load_model_file, rebuild
 from fhi_al.ensemble.export import INITIAL
 from fhi_al.ensemble.frames import read_labels
 from fhi_al.ensemble.member import Member, training_options
@@ -164,21 +164,13 @@ def _import_models(files: Sequence[Path], folder: RunFolder, weights: str) -> No
     members = []
     for path, seed in zip(files, seeds, strict=True):
         foreign = load_model_file(path)
-        spec = spec_of_model(foreign, inputs.mace.general.default_dtype, str(path))
+        spec, model = rebuild(foreign, inputs.mace.general.default_dtype, str(path))
         missing = sorted(set(elements(inputs)) - set(spec.elements))
         if missing:
             raise InputError(
                 f"{path} doesn't know the atomic numbers {missing} of geometry.in; it was trained "
                 f"on {list(spec.elements)}."
             )
-        model = build_model(spec, seed)
-        try:
-            model.load_state_dict(foreign.state_dict())
-        except RuntimeError as error:
-            raise InputError(
-                f"{path} has an architecture that can't be rebuilt by this version of mace-torch: "
-                f"{error}"
-            ) from error
         members.append(Member(spec, seed, options, device, model))
     first = members[0].spec
     for path, member in zip(files, members, strict=True):

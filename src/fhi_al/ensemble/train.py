@@ -308,7 +308,7 @@ def step(member: Member, batch: Any) -> float:
         max_grad_norm=member.options.clip_grad,
         device=member.device,
     )
-    return float(loss)
+    return float(loss.detach())
 
 
 def validate(
