@@ -16,7 +16,7 @@ from typing import Any
 from fhi_al import __version__
 from fhi_al.controller import Controller, Listener, WorkerError
 from fhi_al.errors import FhiAlError, InputError
-from fhi_al.events import Goal, Trained
+from fhi_al.events import Goal
 from fhi_al.files import why_not_writable, write_text
 from fhi_al.housekeeping import Housekeeper
 from fhi_al.journal import Journal, read_journal
@@ -355,7 +355,7 @@ def _report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> 
     """Tell the user what there is now."""
     from rich.console import Console
 
-    from fhi_al.ensemble.export import write_histories
+    from fhi_al.histories import write_histories
     from fhi_al.summary import print_summary, save_summary, summarise
 
     if goal == "atomic_energies":
@@ -367,7 +367,8 @@ def _report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> 
         log.info("Energies of the isolated atoms in eV, for mace_settings.yaml:\n\n%s", text)
         return
     records, _ = read_journal(folder.journal)
-    write_histories(folder, (r.event for r in records if isinstance(r.event, Trained)))
+    analysis = folder.inputs.al.active_learning.analysis
+    write_histories(folder.results, records, analysis=analysis)
     summary = summarise(records, peaks)
     save_summary(summary, folder.results)
     print_summary(summary, Console(highlight=False))
