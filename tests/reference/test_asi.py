@@ -250,6 +250,7 @@ def test_the_digest_names_what_decides_a_label(toy_asi, tmp_path):
         (tight / path.name).write_text(path.read_text() + "    radial_multiplier 2\n")
     assert digest() == digest(elements=("O", "H", "H"))
     assert digest() == digest(library=Path("/elsewhere.so"), reuse_density=False, log="other")
+    assert digest("charge  1.0 # a cation\n") == digest("charge 1.0")
     assert len({digest(), digest("charge 1"), digest(species=tight)}) == 3
 
 

@@ -101,6 +101,8 @@ class AsiEngine:
         assert control is not None
         self._control = control
         self._digest = self.digest(settings, control, elements)
+        functionals = [keyword.value for keyword in control.keywords if keyword.name == "xc"]
+        self._method = functionals[0] if functionals else settings.library.name
 
     @classmethod
     def digest(
@@ -108,12 +110,15 @@ class AsiEngine:
     ) -> str:
         """See `Engine.digest`: the control.in that the library gets, species blocks included.
 
+        Comments and spaces don't count.
+
         Raises:
             InputError: an element has no species block.
         """
         assert control is not None
         text = control.for_aims(sorted(set(elements)), False, settings.species_dir)
-        return hash_settings("asi", control=text)
+        lines = (line.split("#", 1)[0].split() for line in text.splitlines())
+        return hash_settings("asi", control=[words for words in lines if words])
 
     def atomic_energies(self) -> dict[str, float] | None:
         """See `Engine.atomic_energies`: computed like any other label."""
@@ -132,7 +137,7 @@ class AsiEngine:
                 forces=forces,
                 stress=stress,
                 engine="asi",
-                method=self._settings.library.name,
+                method=self._method,
                 charge=charge,
                 unpaired=-1 if unpaired is None else unpaired,
                 ranks=self._comm.Get_size(),

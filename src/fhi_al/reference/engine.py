@@ -111,12 +111,13 @@ def hash_settings(engine: str, **values: Any) -> str:
 
     Args:
         engine: its name.
-        values: JSON-serialisable settings that decide the label.
+        values: settings that decide the label: what YAML can hold.
 
     Returns:
         SHA-256 in hexadecimal.
     """
-    text = json.dumps({"engine": engine, **values}, sort_keys=True)
+    # YAML has dates, which JSON hasn't.
+    text = json.dumps({"engine": engine, **values}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
