@@ -231,6 +231,16 @@ def test_does_without_what_libraries_may_lack(start, tmp_path, silicon):
     assert label.energy == start().label(silicon).energy
 
 
+def test_a_library_for_molecules_only_says_so(start, tmp_path, silicon, water):
+    library = compile_library(
+        tmp_path / "molecules.so", HERE / "toy_asi.c", "-DASI_set_geometry=toy_set_geometry"
+    )
+    engine = start(library=library)
+    assert engine.label(water).energy == start().label(water).energy
+    with pytest.raises(EngineError, match="ASI_set_geometry"):
+        start(library=library).label(silicon)
+
+
 def test_a_missing_control_in_or_species_is_an_input_error(toy_asi, tmp_path):
     settings = AsiSettings.model_construct(library=toy_asi, species_dir=SPECIES_DIR)
     with pytest.raises(InputError, match=r"control\.in is missing"):

@@ -42,7 +42,6 @@ SYMBOLS = (
     "ASI_flavour",
     "ASI_n_atoms",
     "ASI_set_atom_coords",
-    "ASI_set_geometry",
     "ASI_energy",
     "ASI_forces",
     # asi4py looks these up when it opens a library, whether they are used or not.
@@ -59,7 +58,8 @@ SYMBOLS = (
     "ASI_get_n_local_ks",
     "ASI_get_local_ks",
 )
-"""What a library must have. ASI_stress and ASI_is_scf_converged may be missing."""
+"""What a library must have. ASI_is_scf_converged may be missing, and, where nothing is periodic,
+ASI_set_geometry and ASI_stress."""
 
 FLAVOURS = (0, 1)
 """What ASI_flavour may be: a dummy, FHI-aims."""
@@ -198,7 +198,10 @@ class AsiEngine:
         said = io.StringIO()
         with inside(self._directory, OUTPUT), redirect_stdout(said), _without_scalapack():
             started = asi.init()
-        problem = None if started is not None else f"ASI_init failed: {said.getvalue().strip()}"
+        if started is None:
+            problem = f"ASI_init failed: {said.getvalue().strip()}"
+        elif structure.periodic and not hasattr(asi.lib, "ASI_set_geometry"):
+            problem = f"{self._settings.library} has no ASI_set_geometry, for periodic structures"
         self._agree(problem, EngineError)
         self._asi = asi
 
