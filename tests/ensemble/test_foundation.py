@@ -6,6 +6,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from ensemble_runs import crystals
 from mace.calculators import foundations_models
 
 from fhi_al.ensemble.foundation import foundation_driver
@@ -69,7 +70,7 @@ def test_mace_mp0_without_network_and_cache(make_folder, tmp_path, monkeypatch):
 def test_so3lr_without_the_package(make_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "so3krates_torch.calculator.so3", None)
     folder = make_folder(active=sampling(initial_sampling="so3lr"))
-    with pytest.raises(InputError, match="pip install so3krates-torch"):
+    with pytest.raises(InputError, match=r"pip install fhi_al\[so3lr\]"):
         foundation_driver(folder.inputs, "cpu")
 
 
@@ -104,3 +105,9 @@ def test_so3lr_knows_the_charge(make_folder):
         forces_of(foundation_driver(folder.inputs, "cpu"), folder) for folder in (neutral, charged)
     ]
     assert np.abs(forces[0] - forces[1]).max() > 0.05
+
+
+def test_so3lr_is_not_asked_for_metals(make_folder):
+    folder = make_folder(active=sampling(initial_sampling="so3lr"), labels=crystals())
+    with pytest.raises(InputError, match=r"so3lr was trained on H, .*has Cu, Au"):
+        foundation_driver(folder.inputs, "cpu")

@@ -341,6 +341,9 @@ def test_a_missing_or_torn_checkpoint(make_folder):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(JournalError, match=r"train-0-1\.pt can't be read"):
         load_committee(folder, "train-0", "cpu")
+    path.write_bytes(b"\0" * 1000)
+    with pytest.raises(JournalError, match=r"train-0-1\.pt can't be read"):
+        load_committee(folder, "train-0", "cpu")
     path.unlink()
     with pytest.raises(JournalError, match=r"train-0-1\.pt is missing"):
         load_committee(folder, "train-0", "cpu")

@@ -6,8 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,11 +15,13 @@ from fhi_al.ensemble.architecture import default_dtype, load_model_file
 from fhi_al.ensemble.members import elements
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor, Driver
 from fhi_al.errors import InputError
+from fhi_al.reference.engine import charge_and_unpaired
+from fhi_al.reference.mlff import SO3LR_ELEMENTS
 from fhi_al.settings import Inputs
 
 log = logging.getLogger(__name__)
 
-_OTHERWISE = "or choose another ACTIVE_LEARNING.initial_sampling (so3lr, perturb, aimd, or a file)"
+_WHERE = "active_learning_settings.yaml: ACTIVE_LEARNING.initial_sampling"
 
 
 def foundation_driver(inputs: Inputs, device: str | torch.device) -> Driver:
@@ -48,7 +50,7 @@ def foundation_driver(inputs: Inputs, device: str | torch.device) -> Driver:
     known = [int(z) for z in model.get_buffer("atomic_numbers")]
     if missing := sorted(set(elements(inputs)) - set(known)):
         raise InputError(
-            f"active_learning_settings.yaml: ACTIVE_LEARNING.initial_sampling: {name} doesn't know "
+            f"{_WHERE}: {name} doesn't know "
             f"the atomic numbers {missing} of geometry.in; choose another model."
         )
     # Sampling needs no precision, but a deterministic run needs the same numbers every time.
@@ -73,11 +75,11 @@ def mace_mp0(size: str) -> torch.nn.Module:
             model = mace_mp(model=size, device="cpu", return_raw_model=True)
     except (RuntimeError, OSError) as error:
         raise InputError(
-            "active_learning_settings.yaml: ACTIVE_LEARNING.initial_sampling: the model mace-mp0 "
-            f"({size}) is neither in mace-torch's cache, {get_cache_dir()}, nor can it be "
-            f"downloaded from here ({error.__cause__ or error}). Fetch it once where there is a "
-            f'network (python -c "from mace.calculators import mace_mp; mace_mp({size!r})") and '
-            f"copy the cache, {_OTHERWISE}."
+            f"{_WHERE}: the model mace-mp0 ({size}) is neither in mace-torch's cache, "
+            f"{get_cache_dir()}, nor can it be downloaded from here ({error.__cause__ or error}). "
+            "Fetch it once where there is a network "
+            f'(python -c "from mace.calculators import mace_mp; mace_mp({size!r})") and '
+            "copy the cache, or choose so3lr, perturb, aimd, or the path of a MACE model file."
         ) from error
     assert isinstance(model, torch.nn.Module)
     return model
@@ -91,8 +93,14 @@ def so3lr_driver(inputs: Inputs, device: str | torch.device) -> CalculatorDriver
         device: where it is to run.
 
     Raises:
-        InputError: the package is not installed.
+        InputError: the package is not installed, or the model wasn't trained on an element.
     """
+    if strange := [symbol for symbol in inputs.elements if symbol not in SO3LR_ELEMENTS]:
+        raise InputError(
+            f"{_WHERE}: so3lr was trained on {', '.join(SO3LR_ELEMENTS)}, but geometry.in has "
+            f"{', '.join(strange)}; choose mace-mp0, perturb, aimd, or the path of a MACE model "
+            "file."
+        )
     try:
         with _quiet(), default_dtype("float32"):
             from so3krates_torch.calculator.so3 import SO3LRCalculator
@@ -102,17 +110,16 @@ def so3lr_driver(inputs: Inputs, device: str | torch.device) -> CalculatorDriver
             )
     except ImportError as error:
         raise InputError(
-            "active_learning_settings.yaml: ACTIVE_LEARNING.initial_sampling: so3lr needs the "
-            f"package so3krates-torch ({error}); install it (pip install so3krates-torch), "
-            "or choose another (mace-mp0, perturb, aimd, or the path of a MACE model file)."
+            f"{_WHERE}: so3lr needs so3krates-torch, which can't be imported ({error}); install it "
+            "with `pip install fhi_al[so3lr]`, or choose mace-mp0, perturb, aimd, or the path of a "
+            "MACE model file."
         ) from error
-    control = inputs.control
-    info: dict[str, Any] = {"charge": control.charge if control is not None else 0.0}
-    return CalculatorDriver(calculator, info)
+    charge, unpaired = charge_and_unpaired(inputs.structure, inputs.control)
+    return CalculatorDriver(calculator, {"charge": charge, "total_spin": float(unpaired or 0)})
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """Send what libraries print and warn of to the log."""
     printed = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(printed):

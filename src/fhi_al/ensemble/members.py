@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ class Committee:
         """Models with the weights to predict with, apart from those that train.
 
         Returns:
-            The same modules at every call while the architecture stays the same, in evaluation
+            The same modules at every call while their constants stay the same, in evaluation
             mode and without gradients of the weights, refreshed by the call.
         """
         specs = [member.spec for member in self.members]
@@ -125,7 +126,7 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise JournalError(f"{path} is missing, though the journal names it") from None
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise JournalError(f"{path} can't be read: {error}") from error
     if state.get("format") != FORMAT:
         raise JournalError(
