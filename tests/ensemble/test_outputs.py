@@ -1,6 +1,5 @@
 """Errors, exported models and datasets, and taking them in again."""
 
-import csv
 import subprocess
 import sys
 
@@ -22,7 +21,7 @@ from mace.calculators import MACECalculator
 from test_train import raw, same
 
 from fhi_al.ensemble.evaluate import evaluate
-from fhi_al.ensemble.export import export, write_histories
+from fhi_al.ensemble.export import export
 from fhi_al.ensemble.frames import write_labels
 from fhi_al.ensemble.imports import import_data
 from fhi_al.ensemble.members import load_committee
@@ -107,7 +106,7 @@ def test_datasets_seeds_and_folders(make_folder):
     labels = molecules()
     entries = [*own_entries(labels[:-1]), Entry(labels[-1].key, ALL_MEMBERS, "audit")]
     folder = make_folder()
-    committee, event = run(folder, effect(entries, stage="initial_dataset"))
+    committee, _ = run(folder, effect(entries, stage="initial_dataset"))
     asked = Export("export", "initial_dataset", "train-0", (0, 1), entries)
     exported = export(asked, folder, committee)
     assert {name for name in exported.files if name.startswith("data")} == {
@@ -127,10 +126,6 @@ def test_datasets_seeds_and_folders(make_folder):
     assert sizes == {"train": 9, "valid": 2, "audit": 1, "train_member0": 5, "valid_member1": 1}
     seeds = yaml.safe_load((folder.data / "seeds.yaml").read_text())
     assert seeds == {f"tiny_{i}": member.seed for i, member in enumerate(committee.members)}
-    write_histories(folder, [event, event])
-    with (folder.results / "history_member1.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["loss"]) for row in rows] == [event.history[1][2]] * 2
 
 
 def test_mace_run_train_takes_datasets_and_models(make_folder, tmp_path):

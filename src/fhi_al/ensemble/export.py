@@ -1,11 +1,9 @@
-"""Models, datasets and training histories where the user looks for them."""
+"""Models and datasets where the user looks for them."""
 
 from __future__ import annotations
 
-import csv
-import io
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -17,14 +15,12 @@ from fhi_al.ensemble.data import member_keys
 from fhi_al.ensemble.frames import write_labels
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.members import Committee
-from fhi_al.events import ALL_MEMBERS, Entry, Export, Exported, Trained
+from fhi_al.events import ALL_MEMBERS, Entry, Export, Exported
 from fhi_al.files import write_file, write_text
 from fhi_al.run_folder import RunFolder
 
 INITIAL = "initial"
 """Folder, below those of the final ones, of the models and data of the initial dataset."""
-
-_HISTORY = ("epoch", "loss", "valid_loss", "force_mae_eV_per_A", "energy_mae_eV_per_atom")
 
 
 def export(effect: Export, folder: RunFolder, committee: Committee) -> Exported:
@@ -114,29 +110,3 @@ def _seeds(folder: RunFolder, committee: Committee) -> Path:
         path, "# Seed of each ensemble member's weights and batches.\n" + yaml.safe_dump(seeds)
     )
     return path
-
-
-def write_histories(folder: RunFolder, trained: Iterable[Trained]) -> list[Path]:
-    """Write the losses over time of each member, as `results/history_member<i>.csv`.
-
-    Args:
-        folder: of the run.
-        trained: all trainings of the run, in order.
-
-    Returns:
-        The files.
-    """
-    tables: dict[int, list[tuple[float, ...]]] = {}
-    for event in trained:
-        for member, *row in event.history:
-            tables.setdefault(member, []).append(tuple(row))
-    files = []
-    for member, rows in sorted(tables.items()):
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_HISTORY)
-        writer.writerows(rows)
-        path = folder.results / f"history_member{member}.csv"
-        write_text(path, text.getvalue())
-        files.append(path)
-    return files
