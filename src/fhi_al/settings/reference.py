@@ -67,7 +67,8 @@ class AseSettings(Section):
     """The engine's name."""
 
     calculator: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
-    """Give the dotted path of the calculator's class, such as pyscf.pyscf_ase.PySCF."""
+    """Give the dotted path of the calculator's class, such as
+    fhi_al.reference.pyscf.PySCF."""
 
     arguments: dict[str, Any] = Field(default={})
     """Keyword arguments of that class."""
