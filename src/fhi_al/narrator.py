@@ -10,6 +10,7 @@ from typing import Any
 
 from fhi_al import events
 from fhi_al.events import Event, Stage
+from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Narrator:
             if reason := _reason(self._stage, state):
                 log.info("%s ended: %s", _TITLES[self._stage], reason)
             self._stage = state.stage
-            if state.stage == "done":
+            if finished(state):
                 return
             self._stage_log.turn_to(state.stage)
             log.info("%s", _TITLES[state.stage])
