@@ -11,6 +11,7 @@ import torch
 from ase.calculators.calculator import Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from fhi_al.ensemble.compiled import FastForces
 from fhi_al.md.batch import Batch
 from fhi_al.md.neighbors import Edges, NeighborLists
 from fhi_al.structure import Structure
@@ -36,12 +37,14 @@ class Driver(Protocol):
     """Whatever gives forces to molecular dynamics.
 
     Attributes:
-        path: how they are computed, for the log.
         device: where the tensors are wanted.
     """
 
-    path: str
     device: torch.device
+
+    @property
+    def path(self) -> str:
+        """How forces were computed the last time, for the log."""
 
     def neighbor_lists(self) -> NeighborLists | None:
         """Make lists to be handed to `predict` while the same structures move."""
@@ -63,6 +66,7 @@ class CommitteePredictor:
         one_by_one: evaluate each structure alone, so that rounding doesn't depend on the others
             in the batch (deterministic mode).
         skin: of neighbour lists for molecular dynamics, in Å.
+        fast: compiles in the background; None: everything stays eager.
     """
 
     def __init__(
@@ -73,13 +77,20 @@ class CommitteePredictor:
         *,
         one_by_one: bool = False,
         skin: float = 0.5,
+        fast: FastForces | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
         self.one_by_one = one_by_one
         self.skin = skin
-        self.path = "eager"
+        # Compiled code has one shape for all, and is made and tested for processors.
+        self._fast = None if one_by_one or self.device.type != "cpu" else fast
         self.load(models)
+
+    @property
+    def path(self) -> str:
+        """How forces were computed the last time."""
+        return "eager" if self._fast is None else self._fast.path
 
     def load(self, models: Sequence[torch.nn.Module]) -> None:
         """Take other models, or the same with other weights."""
@@ -94,6 +105,8 @@ class CommitteePredictor:
         self._species[elements] = torch.arange(len(elements), device=self.device)
         self._n_elements = len(elements)
         self._head = _head(getattr(first, "heads", None) or ["Default"])
+        if self._fast is not None:
+            self._fast.load(self._models)
 
     def __len__(self) -> int:
         return len(self._models)
@@ -114,11 +127,15 @@ class CommitteePredictor:
         """
         edges = (lists or NeighborLists(self.cutoff, 0.0)).edges(batch)
         if not self.one_by_one:
-            return self._evaluate(batch, edges, stress)
-        parts = [
-            self._evaluate(batch.one(i), _edges_of(edges, batch, i), stress)
-            for i in range(len(batch))
-        ]
+            inputs = self._inputs(batch, edges)
+            if self._fast is not None and lists is not None and not stress:
+                return Prediction(*self._fast.evaluate(inputs, lambda: self._forces(inputs)))
+            return self._evaluate(batch, inputs, stress)
+        parts = []
+        for i in range(len(batch)):
+            one = batch.one(i)
+            inputs = self._inputs(one, _edges_of(edges, batch, i))
+            parts.append(self._evaluate(one, inputs, stress))
         return Prediction(
             energies=torch.cat([part.energies for part in parts], dim=1),
             forces=torch.cat([part.forces for part in parts], dim=1),
@@ -127,25 +144,40 @@ class CommitteePredictor:
             else None,
         )
 
-    def _evaluate(self, batch: Batch, edges: Edges, stress: bool) -> Prediction:
-        inputs = self._inputs(batch, edges)
-        energies, forces, virials = [], [], []
-        for model in self._models:
-            # The model marks and replaces entries of what it is given.
-            data = {**inputs, "positions": inputs["positions"].clone()}
-            out = model(data, compute_force=True, compute_virials=stress)
-            energies.append(out["energy"].detach().double())
-            forces.append(out["forces"].detach().double())
-            if stress:
-                virials.append(out["virials"].detach().double())
+    def _forces(self, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        energies, forces, _ = self._outputs(inputs, virials=False)
+        return energies, forces
+
+    def _evaluate(self, batch: Batch, inputs: dict[str, torch.Tensor], stress: bool) -> Prediction:
+        energies, forces, virials = self._outputs(inputs, virials=stress)
+        if virials is None:
+            return Prediction(energies, forces)
         volumes = torch.linalg.det(batch.cells).abs()
         # Virials are minus the derivative of the energy by strain.
         scale = torch.where(volumes > 0, -1.0 / volumes, 0.0)
-        return Prediction(
-            energies=torch.stack(energies),
-            forces=torch.stack(forces),
-            stress=torch.stack(virials) * scale[:, None, None] if stress else None,
+        return Prediction(energies, forces, virials * scale[:, None, None])
+
+    def _outputs(
+        self, inputs: dict[str, torch.Tensor], *, virials: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        outputs = [
+            # The model marks and replaces entries of what it is given.
+            model(
+                {**inputs, "positions": inputs["positions"].clone()},
+                compute_force=True,
+                compute_virials=virials,
+            )
+            for model in self._models
+        ]
+        energies, forces, strain = (
+            torch.stack([out[name].detach().double() for out in outputs])
+            if outputs[0][name] is not None
+            else None
+            for name in ("energy", "forces", "virials")
         )
+        assert energies is not None
+        assert forces is not None
+        return energies, forces, strain
 
     def _inputs(self, batch: Batch, edges: Edges) -> dict[str, torch.Tensor]:
         """Name things as MACE does."""

@@ -1,0 +1,200 @@
+"""The compiled path: equal to the eager one, or not taken."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from fhi_al.ensemble import compiled
+from fhi_al.ensemble.compiled import Compilation, FastForces, Shape, pad
+from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.md.batch import Batch
+from fhi_al.structure import Structure
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FHI_AL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def batch_of(*atoms):
+    return Batch.from_structures([Structure.from_atoms(a) for a in atoms])
+
+
+def model_inputs(predictor, batch):
+    return predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
+
+
+def test_shapes_have_room():
+    inputs = {
+        "head": torch.zeros(2),
+        "positions": torch.zeros(20, 3),
+        "edge_index": torch.zeros((2, 300)),
+    }
+    shape = Shape.with_room(inputs, expected=4)
+    assert shape == Shape(5, 42, 768)
+    assert shape.holds(inputs)
+    assert not Shape(3, 21, 300).holds(inputs)
+    assert not Shape(2, 22, 300).holds(inputs)
+    assert not Shape(3, 22, 299).holds(inputs)
+    assert Shape(3, 22, 300).holds(inputs)
+    assert Shape(3, 50, 1).union(Shape(9, 1, 7)) == Shape(9, 50, 7)
+
+
+@pytest.mark.parametrize(
+    "block", ["RealAgnosticResidualInteractionBlock", "RealAgnosticAttResidualInteractionBlock"]
+)
+def test_padding_is_felt_by_no_one(block, tiny_mace, ethanol, silicon):
+    """Also where an edge beyond the cutoff does contribute to the atoms that it joins."""
+    from mace.modules import interaction_classes
+
+    model = tiny_mace(0, interaction_cls=interaction_classes[block])
+    predictor = CommitteePredictor([model], dtype=torch.float64)
+    batch = batch_of(ethanol, silicon)
+    exact = predictor.predict(batch)
+    inputs = model_inputs(predictor, batch)
+    padded = pad(inputs, Shape(6, 30, 900), 3.5)
+    data = {
+        **padded,
+        "ptr": torch.zeros(7, dtype=torch.int64),
+        "cell": torch.zeros((18, 3), dtype=torch.float64),
+    }
+    out = {name: value.detach() for name, value in model(data).items() if value is not None}
+    np.testing.assert_allclose(out["energy"][:2], exact.energies[0], atol=1e-12)
+    np.testing.assert_allclose(out["forces"][:11], exact.forces[0], atol=1e-12)
+    assert torch.isfinite(out["forces"]).all()
+
+
+def test_the_traced_graph_takes_its_weights_from_outside(tiny_models, ethanol, silicon):
+    predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
+    batch = batch_of(ethanol, silicon)
+    exact = predictor.predict(batch)
+    padded = pad(model_inputs(predictor, batch), Shape(4, 20, 500), 3.5)
+    graph, _ = compiled._trace(tiny_models[0], padded)
+    for member, model in enumerate(tiny_models):
+        inputs = [padded[name] for name in compiled._INPUTS]
+        energies, forces = graph(*compiled._tensors(model), *inputs)
+        np.testing.assert_allclose(energies[:2], exact.energies[member], atol=1e-11)
+        np.testing.assert_allclose(forces[:11], exact.forces[member], atol=1e-11)
+
+
+def test_compiled_in_the_background_then_from_the_cache(tiny_mace, ethanol, silicon, cache):
+    """From eager to compiled and back where the code doesn't fit; other weights; a second run."""
+    from mace.modules.models import o3
+
+    # As small as a model can be: this compiles for half a minute of processor time.
+    options = {
+        "num_interactions": 1,
+        "hidden_irreps": o3.Irreps("4x0e"),
+        "max_ell": 1,
+        "correlation": 1,
+    }
+    models = [tiny_mace(seed, **options) for seed in range(3)]
+    fast = FastForces(expected=2, patience_seconds=0.0)
+    predictor = CommitteePredictor(models[:2], dtype=torch.float32, fast=fast)
+    reference = CommitteePredictor(models[:2], dtype=torch.float32)
+    batch = batch_of(ethanol, silicon)
+    lists = predictor.neighbor_lists()
+    deadline = time.monotonic() + 400
+    while predictor.path == "eager" and time.monotonic() < deadline:
+        batch.positions += 1e-4
+        out = predictor.predict(batch, lists)
+        time.sleep(0.05)
+    assert predictor.path == "compiled"
+    assert len(list(cache.iterdir())) == 1
+    expected = reference.predict(batch)
+    np.testing.assert_allclose(out.forces, expected.forces, atol=2e-6)
+    np.testing.assert_allclose(out.energies, expected.energies, atol=2e-5)
+
+    # Fewer structures fit as well; more don't.
+    small = batch_of(silicon)
+    out = predictor.predict(small, predictor.neighbor_lists())
+    assert predictor.path == "compiled"
+    np.testing.assert_allclose(out.forces, reference.predict(small).forces, atol=2e-6)
+    large = batch_of(ethanol, ethanol, silicon)
+    out = predictor.predict(large, predictor.neighbor_lists())
+    assert predictor.path == "eager"
+    np.testing.assert_array_equal(out.forces, reference.predict(large).forces)
+
+    # Weights change: the first evaluation is compared, the second is compiled.
+    predictor.load([models[2], models[0]])
+    reference.load([models[2], models[0]])
+    for _ in range(2):
+        out = predictor.predict(small, predictor.neighbor_lists())
+        np.testing.assert_allclose(out.forces, reference.predict(small).forces, atol=2e-6)
+    assert predictor.path == "compiled"
+
+    # The next run finds the code in the cache, however short it is.
+    again = CommitteePredictor(models[:2], dtype=torch.float32, fast=FastForces(2))
+    for _ in range(2):
+        again.predict(batch, again.neighbor_lists())
+    assert again.path == "compiled"
+
+
+class WrongCode:
+    """Stands for compiled code that gives wrong forces."""
+
+    def __init__(self, *args):
+        self.shape = Shape(4, 30, 900)
+
+    def in_cache(self):
+        return True
+
+    def load(self):
+        return lambda *arguments: (torch.zeros(4), torch.full((30, 3), 0.5))
+
+
+def test_wrong_code_is_not_used(tiny_models, ethanol, monkeypatch, caplog):
+    monkeypatch.setattr(compiled, "Compilation", WrongCode)
+    predictor = CommitteePredictor(tiny_models, dtype=torch.float32, fast=FastForces(1))
+    batch = batch_of(ethanol)
+    expected = CommitteePredictor(tiny_models, dtype=torch.float32).predict(batch)
+    for _ in range(3):
+        out = predictor.predict(batch, predictor.neighbor_lists())
+        assert predictor.path == "eager"
+        np.testing.assert_array_equal(out.forces, expected.forces)
+    assert "stay eager: compiled code differs by" in caplog.text
+
+
+def test_a_failed_compilation_is_said_once(tiny_models, ethanol, monkeypatch, caplog):
+    """With a compiler that isn't one."""
+    monkeypatch.setattr(compiled, "__name__", "fhi_al.no_such_module")
+    fast = FastForces(expected=1, patience_seconds=0.0)
+    predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float32, fast=fast)
+    batch = batch_of(ethanol)
+    deadline = time.monotonic() + 60
+    while not caplog.text and time.monotonic() < deadline:
+        predictor.predict(batch, predictor.neighbor_lists())
+        time.sleep(0.05)
+    assert "stay eager: compiling failed: " in caplog.text
+    assert "No module named fhi_al.no_such_module" in caplog.text
+    predictor.predict(batch, predictor.neighbor_lists())
+    assert len(caplog.records) == 1
+
+
+def test_an_abandoned_compilation_leaves_nothing(tiny_models, ethanol):
+    predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float32)
+    inputs = model_inputs(predictor, batch_of(ethanol))
+    compilation = Compilation(tiny_models[0], Shape.with_room(inputs, 1), inputs)
+    compilation.begin()
+    process, folder = compilation._process, compilation._folder
+    assert process.poll() is None
+    del compilation
+    assert process.poll() is not None
+    assert not folder.exists()
+    assert not os.path.exists(f"/proc/{process.pid}")
+
+
+def test_short_runs_and_deterministic_runs_compile_nothing(tiny_models, ethanol, cache):
+    batch = batch_of(ethanol)
+    for options in ({}, {"one_by_one": True}):
+        fast = FastForces(1, patience_seconds=1e9 if not options else 0.0)
+        predictor = CommitteePredictor(tiny_models, dtype=torch.float64, fast=fast, **options)
+        for _ in range(3):
+            predictor.predict(batch, predictor.neighbor_lists())
+        assert predictor.path == "eager"
+        assert fast._compilation is None
+    assert not cache.exists()
