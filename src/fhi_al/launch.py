@@ -130,9 +130,10 @@ class _Launch:
         self._directory = directory
         self._comm = comm
         self._rank = comm.rank if comm is not None else 0
+        self._group: Any = None
+        self._ml_comm: Any = None
         self._journal: Journal | None = None
         self._state: State | None = None
-        self._known_energies: dict[str, float] | None = None
 
     def run(self) -> int:
         """Start everything, work, and end."""
@@ -143,14 +144,21 @@ class _Launch:
         alone_for_ase()
         claim_threads(self._comm)
         with _new_folder(folder.reference, keep=False) as keep:
-            group, engine, ml = self._agree_on_workers(plan, folder)
+            engine, ml = self._agree_on_workers(plan, folder)
             keep()
         if self._rank == 0:
-            self._control(plan, folder, group, engine, ml)
-        elif engine is not None and (group is None or group.rank == 0):
-            serve(self._comm, ReferenceWorker(folder, engine, group))
-        elif engine is not None and engine.parallel:
-            assist(engine, group)
+            self._control(plan, folder, engine, ml)
+        else:
+            try:
+                if ml is not None:
+                    serve(self._ml_comm, ml)
+                elif engine is not None and self._group.rank == 0:
+                    serve(self._comm, ReferenceWorker(folder, engine, self._group))
+                elif engine is not None:
+                    assist(engine, self._group)
+            except Exception as error:
+                worker = "ml" if ml is not None else "reference"
+                report_failure(self._comm, describe_failure(self._rank, worker, error))
         _remove_empty(folder.reference)
         peaks = gather(self._comm, peak_memory_mb())
         if self._rank == 0:
@@ -200,27 +208,29 @@ class _Launch:
             needs_atoms=self._state.stage == "atomic_energies",
         )
 
-    def _agree_on_workers(self, plan: _Plan, folder: RunFolder) -> tuple[Any, Any, Any]:
+    def _agree_on_workers(
+        self, plan: _Plan, folder: RunFolder
+    ) -> tuple[Engine | None, MlWorker | None]:
         """Every rank makes what it needs for its role; if any can't, none goes on."""
-        layout, inputs = plan.layout, plan.inputs
+        layout = plan.layout
         number = layout.group_of(self._rank)
-        group = None
-        if self._comm is not None and layout.size > 1:
-            group = self._comm.Split(0 if number is None else number + 1, self._rank)
+        if layout.size > 1:
+            own = self._comm.Split(0 if number is None else number + 1, self._rank)
+            self._group, self._ml_comm = (None, own) if number is None else (own, None)
         problems: list[str] = []
         engine: Engine | None = None
         ml: MlWorker | None = None
         known: dict[str, float] | None = None
         try:
             if number is not None:
-                engine = self._engine(number, group, plan, folder)
+                engine = self._engine(number, plan, folder)
                 if engine is not None and plan.needs_atoms:
                     known = engine.atomic_energies()
         except InputError as error:
             problems += error.problems
         try:
             if self._rank in layout.ml:
-                ml = MlWorker(folder, _device(inputs, layout.ml.index(self._rank)))
+                ml = self._ml_worker(plan, folder)
                 if plan.needs_foundation:
                     ml.prepare_foundation()
         except InputError as error:
@@ -231,9 +241,21 @@ class _Launch:
             raise InputError(everything)
         if ml is not None:
             ml.atomic_energies = next((known for _, known in answers if known), {})
-        return group, engine, ml
+        return engine, ml
 
-    def _engine(self, number: int, group: Any, plan: _Plan, folder: RunFolder) -> Engine | None:
+    def _ml_worker(self, plan: _Plan, folder: RunFolder) -> MlWorker:
+        ranks = plan.layout.ml
+        device = _device(plan.inputs, ranks.index(self._rank))
+        if self._rank > 0:
+            return MlWorker(folder, device, is_peer=True)
+        peers = [
+            MpiChannel(f"ml{rank}", self._ml_comm, rank, reference=False, depth=1)
+            for rank in range(1, len(ranks))
+        ]
+        return MlWorker(folder, device, peers)
+
+    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> Engine | None:
+        group = self._group
         inputs = plan.inputs
         kind = engine_class(inputs.reference.engine)
         if group is not None and group.rank > 0 and not kind.parallel:
@@ -244,8 +266,9 @@ class _Launch:
         return kind(inputs.reference, inputs.control, inputs.elements, comm, directory)
 
     def _control(
-        self, plan: _Plan, folder: RunFolder, group: Any, engine: Engine | None, ml: MlWorker
+        self, plan: _Plan, folder: RunFolder, engine: Engine | None, ml: MlWorker | None
     ) -> None:
+        assert ml is not None
         assert self._state is not None
         assert self._journal is not None
         stage_log = StageLog(folder.logs)
@@ -256,7 +279,7 @@ class _Launch:
             log.warning("%s", warning)
         channels: list[Channel] = []
         if engine is not None:
-            worker = ReferenceWorker(folder, engine, group)
+            worker = ReferenceWorker(folder, engine, None)
             channels.append(InlineChannel("reference0", worker, reference=True))
         else:
             channels += [
@@ -371,4 +394,5 @@ def _report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> 
     write_histories(folder.results, records, analysis=analysis)
     summary = summarise(records, peaks)
     save_summary(summary, folder.results)
-    print_summary(summary, Console(highlight=False))
+    # Plain text: mpirun gives rank 0 a terminal of its own, even where the user's is a file.
+    print_summary(summary, Console(highlight=False, force_terminal=False))

@@ -226,11 +226,24 @@ class Member:
 
     @classmethod
     def from_state_dict(
-        cls, state: Mapping[str, Any], options: Namespace, device: torch.device
+        cls,
+        state: Mapping[str, Any],
+        options: Namespace,
+        device: torch.device,
+        former: Member | None = None,
     ) -> Member:
-        """Rebuild a member, without the data that it was trained on."""
+        """Rebuild a member, without the data that it was trained on.
+
+        Args:
+            state: from `state_dict`.
+            options: of training.
+            device: where it lives.
+            former: a member that is no longer needed; its model is used again where it fits, as
+                building one takes longer than filling it.
+        """
         spec = ModelSpec(**state["spec"])
-        member = cls(spec, state["seed"], options, device)
+        model = former.model if former is not None and former.spec == spec else None
+        member = cls(spec, state["seed"], options, device, model)
         member.model.load_state_dict(state["model"])
         progress = dict(state["progress"], state=MemberState(**state["progress"]["state"]))
         progress["fitted_elements"] = tuple(progress["fitted_elements"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,22 +75,41 @@ class Committee:
         """
         if self.weights == weights:
             return
-        options = training_options(self.inputs)
         size = self.inputs.al.active_learning.ensemble_size
-        self.members = [
-            Member.from_state_dict(
-                _read(folder.checkpoint(weights, index), self.device), options, self.device
-            )
-            for index in range(size)
-        ]
+        self.members = [self._read_member(folder, weights, index) for index in range(size)]
         self._graphs = None
         self.weights = weights
 
-    def save(self, folder: RunFolder, weights: str) -> None:
-        """Write a checkpoint of all members; durable when this returns."""
-        for index, member in enumerate(self.members):
-            write_file(folder.checkpoint(weights, index), partial(torch.save, member.state_dict()))
+    def save(self, folder: RunFolder, weights: str, members: Iterable[int] | None = None) -> None:
+        """Write a checkpoint; durable when this returns.
+
+        Args:
+            folder: of the run.
+            weights: name of the checkpoint.
+            members: those to write; None: all. The others are written, or taken, by other ranks.
+        """
+        indices = range(len(self.members)) if members is None else members
+        for index in indices:
+            state = self.members[index].state_dict()
+            write_file(folder.checkpoint(weights, index), partial(torch.save, state))
+        self.weights = weights if members is None else None
+
+    def take(self, folder: RunFolder, weights: str, members: Iterable[int]) -> None:
+        """Take over members that other ranks have trained, and be at that checkpoint.
+
+        Args:
+            folder: of the run.
+            weights: name of the checkpoint; all members that are not taken equal it already.
+            members: those to read.
+        """
+        for index in members:
+            self.members[index] = self._read_member(folder, weights, index)
         self.weights = weights
+
+    def _read_member(self, folder: RunFolder, weights: str, index: int) -> Member:
+        state = _read(folder.checkpoint(weights, index), self.device)
+        former = self.members[index] if index < len(self.members) else None
+        return Member.from_state_dict(state, training_options(self.inputs), self.device, former)
 
     def models(self) -> list[torch.nn.Module]:
         """Models with the weights to predict with, apart from those that train.

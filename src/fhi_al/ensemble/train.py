@@ -74,7 +74,11 @@ def plan_of(stage: Stage, inputs: Inputs, start_swa: int | None) -> Plan:
 
 
 def train(
-    effect: Train, folder: RunFolder, committee: Committee | None, device: str | torch.device
+    effect: Train,
+    folder: RunFolder,
+    committee: Committee | None,
+    device: str | torch.device,
+    writes: Sequence[int] | None = None,
 ) -> Generator[None, None, tuple[Committee, Trained]]:
     """Carry out a `Train`; yields after every optimizer step and every batch of validation.
 
@@ -84,6 +88,8 @@ def train(
         committee: is brought to `effect.weights` if it isn't there, and trained; None: a new one.
             If the generator is closed early, the committee knows that it is at no checkpoint.
         device: where a new one lives.
+        writes: the members whose part of the checkpoint is written here; None: all. The other
+            parts are written by the ranks that train those members.
 
     Returns:
         The committee, and the event, when the checkpoint is on the disk.
@@ -97,7 +103,7 @@ def train(
     for index in effect.members:
         train_set, valid_set = sets[index]
         history += yield from train_member(committee, index, effect, train_set, valid_set)
-    committee.save(folder, effect.id)
+    committee.save(folder, effect.id, writes)
     return committee, Trained(
         effect=effect.id,
         weights=effect.id,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fhi_al.events import (
@@ -18,8 +19,9 @@ from fhi_al.events import (
     Sample,
     Sampled,
     Train,
+    Trained,
 )
-from fhi_al.parallel.channels import Slices
+from fhi_al.parallel.channels import Channel, Patience, Slices
 from fhi_al.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -37,11 +39,23 @@ class MlWorker:
         folder: of the run.
         device: where the models live, as torch names it.
 
+        peers: channels to the other ML ranks, for the one that leads them.
+        is_peer: whether another rank leads.
+
     Attributes:
         atomic_energies: element -> eV, where the reference engine brings them along.
     """
 
-    def __init__(self, folder: RunFolder, device: str) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        device: str,
+        peers: Sequence[Channel] = (),
+        *,
+        is_peer: bool = False,
+    ) -> None:
+        self._peers = peers
+        self._is_peer = is_peer
         self._folder = folder
         self._device = device
         self.atomic_energies: Mapping[str, float] = {}
@@ -55,7 +69,9 @@ class MlWorker:
         return _HANDLERS[type(effect)](self, effect)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Tell the other ML ranks to stop."""
+        for peer in self._peers:
+            peer.close()
 
     def prepare_foundation(self) -> None:
         """Load the foundation model.
@@ -101,9 +117,31 @@ class MlWorker:
     def _train(self, effect: Train) -> Slices:
         from fhi_al.ensemble.train import train
 
+        own, *others = _deal(effect.members, 1 + len(self._peers))
+        busy = []
+        for peer, share in zip(self._peers, others, strict=True):
+            if share:
+                peer.submit(replace(effect, members=share))
+                busy.append(peer)
+        everyone = range(self._folder.inputs.al.active_learning.ensemble_size)
+        elsewhere = [member for share in others for member in share]
+        writes = own if self._is_peer else [m for m in everyone if m not in elsewhere]
         committee = self._load(effect.weights) if effect.weights else None
-        self._committee, trained = yield from train(effect, self._folder, committee, self._device)
-        return trained
+        self._committee, trained = yield from train(
+            replace(effect, members=own), self._folder, committee, self._device, writes
+        )
+        if self._is_peer:
+            return trained
+        parts = [trained]
+        patience = Patience()
+        while busy:
+            for peer in busy:
+                parts += [event for event in peer.poll() if isinstance(event, Trained)]
+            busy = [peer for peer in busy if peer.room == 0]
+            patience.wait()
+            yield
+        self._committee.take(self._folder, effect.id, elsewhere)
+        return _merged(effect, parts)
 
     def _advance(self, effect: Advance) -> Slices:
         from fhi_al.md import engine
@@ -131,8 +169,9 @@ class MlWorker:
         """The committee at this checkpoint; the one in memory, if it is there already."""
         from fhi_al.ensemble.members import load_committee
 
-        if self._committee is None or self._committee.weights != weights:
+        if self._committee is None:
             self._committee = load_committee(self._folder, weights, self._device)
+        self._committee.load(self._folder, weights)
         return self._committee
 
     def _predict(self, weights: str) -> CommitteePredictor:
@@ -151,6 +190,26 @@ class MlWorker:
             self._predictor.load(committee.models())
         self._predicted = weights
         return self._predictor
+
+
+def _deal(members: Sequence[int], hands: int) -> list[tuple[int, ...]]:
+    """Deal members round, one hand a rank."""
+    return [tuple(members[hand::hands]) for hand in range(hands)]
+
+
+def _merged(effect: Train, parts: Sequence[Trained]) -> Trained:
+    """One event of what all ranks have trained."""
+    states = list(parts[0].members)
+    for part in parts:
+        for member in part.trained:
+            states[member] = part.members[member]
+    return replace(
+        parts[0],
+        members=tuple(states),
+        trained=effect.members,
+        history=tuple(sorted(record for part in parts for record in part.history)),
+        seconds=max(part.seconds for part in parts),
+    )
 
 
 _HANDLERS: dict[type, Callable[[MlWorker, Any], Slices]] = {
