@@ -76,8 +76,10 @@ class Committee:
         if self.weights == weights:
             return
         size = self.inputs.al.active_learning.ensemble_size
+        former = self.members[0].spec if self.members else None
         self.members = [self._read_member(folder, weights, index) for index in range(size)]
-        self._graphs = None
+        if self.members[0].spec != former:
+            self._graphs = None
         self.weights = weights
 
     def save(self, folder: RunFolder, weights: str, members: Iterable[int] | None = None) -> None:
