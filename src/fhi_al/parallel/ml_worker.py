@@ -176,15 +176,18 @@ class MlWorker:
 
     def _predict(self, weights: str) -> CommitteePredictor:
         """The committee at this checkpoint, ready for molecular dynamics."""
+        from fhi_al.ensemble.compiled import FastForces
         from fhi_al.ensemble.predict import CommitteePredictor
 
         committee = self._load(weights)
         if self._predictor is None:
+            inputs = self._folder.inputs
             self._predictor = CommitteePredictor(
                 committee.models(),
                 self._device,
                 committee.dtype,
-                one_by_one=self._folder.inputs.deterministic,
+                one_by_one=inputs.deterministic,
+                fast=FastForces(inputs.al.active_learning.num_trajectories),
             )
         elif self._predicted != weights:
             self._predictor.load(committee.models())
