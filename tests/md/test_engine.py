@@ -304,6 +304,19 @@ def test_an_exploded_walker_goes_back_to_its_last_sane_frame(folder, springs, bl
     assert torch.isfinite(after.momenta).all()
 
 
+@pytest.mark.parametrize("blast", [float("nan"), 1e30])
+def test_a_walker_that_is_broken_where_it_starts_is_labelled_there(folder, springs, blast):
+    run = folder()
+    calm = springs(run.inputs.structure, members=FACTORS)
+    event, _ = finish(engine.advance(effect(**QUIET), run, Bomb(calm, 0, blast)))
+    assert [(c.trajectory, c.step, c.reason) for c in event.candidates] == [(1, 0, "unstable")]
+    structure, forces = run.structures.get(event.candidates[0].key)
+    assert np.array_equal(structure.positions, run.inputs.structure.positions)
+    assert forces is None if np.isnan(blast) else np.abs(forces).max() > 1e29
+    assert event.steps == (4, 0, 4)
+    assert torch.isfinite(Walkers.load(run.walkers("advance-1")).positions).all()
+
+
 def test_a_walker_that_is_too_hot_has_exploded(folder, springs):
     run = folder()
     driver = springs(run.inputs.structure, constant=1e5, members=FACTORS)

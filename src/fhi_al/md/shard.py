@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from fhi_al.ensemble.predict import Driver
 from fhi_al.ensemble.uncertainty import Uncertainty
@@ -56,6 +57,11 @@ class Shard:
         self._broken: BoolArray = np.zeros(len(walkers), dtype=bool)
         self._predict()
         self._note()
+        # A walker may be broken where it starts. Nothing can be moved by such forces.
+        self._broken = broken(walkers, self._members)
+        start = self._atoms(self._broken)
+        self._forces[start] = 0.0
+        self._calm_forces[start] = 0.0
 
     def advance(self, n_steps: int) -> Generator[None, None, list[Frame]]:
         """Move all walkers to the next check.
@@ -88,7 +94,7 @@ class Shard:
 
         None in place of forces that are not finite.
         """
-        forces: FloatArray = self._forces[self.walkers.batch.atoms(index)].cpu().numpy()
+        forces: FloatArray = self._noted_forces[self.walkers.batch.atoms(index)].cpu().numpy()
         return self.walkers.structure(index), forces if np.isfinite(forces).all() else None
 
     def _predict(self) -> None:
@@ -100,11 +106,15 @@ class Shard:
         walkers = self.walkers
         values = self._uncertainty(self._members, walkers.batch, ~walkers.fixed).cpu().numpy()
         values = np.nan_to_num(values, nan=MAX_FORCE, posinf=MAX_FORCE)
+        noted = self._forces.clone()
         if self._broken.any():
             values[self._broken] = self._values[self._broken]
+            back = self._atoms(self._broken)
+            noted[back] = self._noted_forces[back]
         self._values: FloatArray = values
+        self._noted_forces: torch.Tensor = noted
         self._sane = walkers.select(range(len(walkers)))
-        self._sane_forces = self._forces.clone()
+        self._calm_forces: torch.Tensor = self._forces.clone()
         return [
             Frame(
                 trajectory=int(walkers.trajectories[i]),
@@ -121,4 +131,9 @@ class Shard:
         self.walkers.assign(self._sane, [index])
         self.walkers.thermalize(index)
         atoms = self.walkers.batch.atoms(index)
-        self._forces[atoms] = self._sane_forces[atoms]
+        self._forces[atoms] = self._calm_forces[atoms]
+
+    def _atoms(self, chosen: BoolArray) -> torch.Tensor:
+        """(atoms,) which belong to the chosen walkers."""
+        index = self.walkers.batch.structure_index
+        return torch.from_numpy(chosen).to(index.device)[index]
