@@ -29,8 +29,8 @@ venv: $(INSTALLED)  ## Make .venv with the pinned requirements and this package
 # Again only when what is installed has changed; sources are used where they stand (-e).
 $(INSTALLED): requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 example: $(INSTALLED)  ## Run the main job on examples/ethanol, in examples/ethanol/run
