@@ -72,7 +72,18 @@ def trained(make_folder, name: str, **training: Any) -> list[np.ndarray]:
     return [weight.numpy().copy() for weight in member.averaged()]
 
 
+_done: dict[str, Any] = {}
+
+
 def converge(make_folder, name: str, settings: Settings, epochs: int = 6):
+    """Member 0 and the event after some epochs; the same settings are run once."""
+    key = repr((settings, epochs))
+    if key not in _done:
+        _done[key] = _converge(make_folder, name, settings, epochs)
+    return _done[key]
+
+
+def _converge(make_folder, name: str, settings: Settings, epochs: int):
     labels = crystals()
     folder = make_folder(merged({"TRAINING": {"lr": 0.01}}, settings), labels=labels, name=name)
     asked = effect(shared_entries(labels), stage="convergence", members=(0,), epochs=epochs)
