@@ -21,7 +21,7 @@ from mace.tools.train import evaluate, train_one_epoch
 
 from fhi_al.ensemble.data import member_keys
 from fhi_al.ensemble.members import Committee, load_committee
-from fhi_al.ensemble.train import train, validate
+from fhi_al.ensemble.train import begin, plan_of, train, validate
 from fhi_al.errors import FhiAlError, InputError, JournalError
 from fhi_al.events import ALL_MEMBERS, Entry
 
@@ -225,21 +225,42 @@ def test_active_learning_has_no_patience_and_validates_at_intervals(make_folder)
     assert committee.members[0].best is None
 
 
-def test_a_fresh_stage_starts_from_the_averaged_weights_with_a_new_optimizer(make_folder):
+def test_a_stage_goes_on_where_the_one_before_stood(make_folder):
+    """With raw weights, average and optimizer, but with the learning rate of the settings."""
     entries = shared_entries(molecules())
-    folder = make_folder({"TRAINING": {"lr": 1e-12, "weight_decay": 0.0}})
-    committee, _ = run(folder, effect(entries, epochs=2))
+    folder = make_folder({"TRAINING": {"scheduler": "ExponentialLR", "lr_scheduler_gamma": 0.5}})
+    committee, _ = run(folder, effect(entries, stage="initial_dataset", epochs=3))
     member = committee.members[0]
-    with torch.no_grad():  # far from the average, which the tiny learning rate can't hide
-        for parameter in member.model.parameters():
-            parameter.add_(1.0)
-    average = [weight.clone() for weight in member.averaged()]
+    assert member.optimizer.param_groups[0]["lr"] == pytest.approx(0.0025)
+    updates = member.ema.num_updates
     asked = effect(entries, id="train-1", weights="train-0", stage="convergence", fresh=True)
-    committee, _ = run(folder, asked, committee)
-    for parameter, weight in zip(member.model.parameters(), average, strict=True):
-        torch.testing.assert_close(parameter.detach(), weight, atol=1e-9, rtol=0)
+    committee, event = run(folder, asked, committee)
+    assert member.optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
     steps = {int(state["step"]) for state in member.optimizer.state_dict()["state"].values()}
-    assert steps == {3}
+    assert steps == {4 * 3}
+    assert member.ema.num_updates == updates + 3
+    assert member.progress.stage_epoch == 1
+    assert event.members[0].best_loss == event.members[0].valid_loss
+
+
+def test_after_a_convergence_its_best_weights_are_the_start(make_folder):
+    entries = shared_entries(molecules())
+    folder = make_folder({"TRAINING": {"lr": 0.2, "scheduler_patience": 1000}})
+    asked = {"stage": "converge_initial", "members": (0,)}
+    committee, event = run(folder, effect(entries, epochs=12, **asked))
+    assert event.members[0].best_loss < event.members[0].valid_loss
+    member = committee.members[0]
+    best = [weight.clone() for weight in member.delivered()]
+    begin(
+        member,
+        effect(entries, weights="train-0"),
+        plan_of("active_learning", folder.inputs, None),
+    )
+    assert all(map(torch.equal, member.model.parameters(), best))
+    assert all(map(torch.equal, member.averaged(), best))
+    assert not member.optimizer.state_dict()["state"]
+    assert member.best is None
+    assert member.state.best_loss is None
 
 
 @pytest.mark.parametrize("reset", [False, True])
