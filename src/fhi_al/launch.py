@@ -230,8 +230,9 @@ class _Launch:
             problems += error.problems
         try:
             if self._rank in layout.ml:
-                ml = self._ml_worker(plan, folder)
-                if plan.needs_foundation:
+                device = _device(plan.inputs, layout.ml.index(self._rank))
+                ml = MlWorker(folder, device, self._ml_comm)
+                if plan.needs_foundation and self._rank == 0:
                     ml.prepare_foundation()
         except InputError as error:
             problems += error.problems
@@ -242,17 +243,6 @@ class _Launch:
         if ml is not None:
             ml.atomic_energies = next((known for _, known in answers if known), {})
         return engine, ml
-
-    def _ml_worker(self, plan: _Plan, folder: RunFolder) -> MlWorker:
-        ranks = plan.layout.ml
-        device = _device(plan.inputs, ranks.index(self._rank))
-        if self._rank > 0:
-            return MlWorker(folder, device, is_peer=True)
-        peers = [
-            MpiChannel(f"ml{rank}", self._ml_comm, rank, reference=False, depth=1)
-            for rank in range(1, len(ranks))
-        ]
-        return MlWorker(folder, device, peers)
 
     def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> Engine | None:
         group = self._group
@@ -300,11 +290,11 @@ class _Launch:
         controller = Controller(self._state, self._journal, channels, listeners)
         try:
             controller.run()
-        except FhiAlError:
+        except FhiAlError as error:
             if plan.layout.size > 1 and controller.state.in_flight:
                 # A worker may be busy for hours with what nobody needs any more.
-                log.exception("the run ends")
-                self._comm.Abort(1)
+                log.error("%s", error)
+                self._comm.Abort(error.exit_code)
             raise
         finally:
             for channel in channels:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,7 @@ from fhi_al.md.integrators import INTEGRATORS, Integrator
 from fhi_al.md.perturb import perturbed
 from fhi_al.md.selection import Selection
 from fhi_al.md.shard import Shard
+from fhi_al.md.team import LocalPart, Part, Report, follow
 from fhi_al.md.walker import Walkers
 from fhi_al.procedures.threshold import ThresholdRule
 from fhi_al.structure import structure_key
@@ -33,7 +34,7 @@ MAX_CHECKS_DETERMINISTIC = 100
 
 
 def advance(
-    effect: events.Advance, folder: RunFolder, driver: Driver
+    effect: events.Advance, folder: RunFolder, driver: Driver, team: Sequence[Part] = ()
 ) -> Generator[None, None, events.Advanced]:
     """Run molecular dynamics until a structure is chosen, a walker is at its end, or time is up.
 
@@ -45,6 +46,8 @@ def advance(
         effect: what to do.
         folder: settings, labels to go back to, and where structures and walkers are written.
         driver: the committee.
+        team: parts that other ranks move. Trajectories are dealt round: the first to this
+            process, the second to the first of the team, and so on.
 
     Yields:
         After every MD step.
@@ -55,34 +58,37 @@ def advance(
     began = time.monotonic()
     inputs = folder.inputs
     settings = inputs.al.active_learning
-    if effect.walkers is None:
-        walkers = _start(inputs, settings.num_trajectories, "active_learning", driver.device)
-    else:
-        walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
-    index = {int(trajectory): i for i, trajectory in enumerate(walkers.trajectories)}
-    for reset in effect.resets:
-        structure = inputs.structure
-        if reset.key is not None:
-            structure = folder.labels.get(reset.key).structure
-        walkers.reset(index[reset.trajectory], structure)
-
-    moving = walkers.select(index[trajectory] for trajectory in effect.trajectories)
-    shard = Shard(moving, driver, _integrator(inputs), UNCERTAINTIES[settings.uncertainty])
+    walkers = _walkers(effect, folder, driver)
+    own = share(effect.trajectories, 1 + len(team), 0)
+    parts: list[Part] = [LocalPart(_shard(walkers, own, inputs, driver)), *team]
     rule = ThresholdRule(
         settings.threshold_factor, settings.uncertainty_window, settings.uncertainty_warmup
     )
     selection = Selection(effect, rule, settings.sanity_skip)
     checks: list[events.Check] = []
     candidates: list[events.Candidate] = []
+    steps: dict[int, int] = {}
+    reports: list[Report] = []
     steps_left = min(effect.steps_left)
     while steps_left > 0:
         n_steps = min(settings.skip_step_mlff, steps_left)
-        frames = yield from shard.advance(n_steps)
         steps_left -= n_steps
+        for part in parts:
+            part.begin(n_steps)
+        reports = []
+        for part in parts:
+            reports.append((yield from part.report()))
+        seen = {
+            frame.trajectory: (frame, *found)
+            for report in reports
+            for frame, found in zip(report.frames, report.structures, strict=True)
+        }
+        frames = [seen[trajectory][0] for trajectory in effect.trajectories]
+        steps = {frame.trajectory: frame.step for frame in frames}
         check, chosen = selection.check(frames, n_steps)
         checks.append(check)
         for candidate in chosen:
-            structure, forces = shard.structure(effect.trajectories.index(candidate.trajectory))
+            _, structure, forces = seen[candidate.trajectory]
             key = folder.structures.put(structure, folder.engine_digest, forces)
             candidates.append(replace(candidate, key=key))
         if any(candidate.reason != "audit" for candidate in chosen):
@@ -94,18 +100,65 @@ def advance(
         elif time.monotonic() - began > MAX_SECONDS:
             break
 
-    walkers.assign(moving)
+    for part in parts:
+        part.end()
+    for report in reports:
+        walkers.assign(report.walkers)
     walkers.save(folder.walkers(effect.id))
     return events.Advanced(
         effect=effect.id,
         walkers=effect.id,
         trajectories=effect.trajectories,
-        steps=tuple(int(step) for step in moving.steps),
+        steps=tuple(steps[trajectory] for trajectory in effect.trajectories),
         checks=tuple(checks),
         candidates=tuple(candidates),
         seconds=time.monotonic() - began,
         path=driver.path,
     )
+
+
+def help_advance(
+    effect: events.Advance, folder: RunFolder, driver: Driver, comm: Any
+) -> Generator[None, None, None]:
+    """Move this rank's share of an `Advance` that another rank leads.
+
+    Args:
+        effect: the whole of it.
+        folder: settings, and labels to go back to.
+        driver: the committee.
+        comm: communicator of the ML ranks, whose rank 0 leads.
+    """
+    own = share(effect.trajectories, comm.size, comm.rank)
+    walkers = _walkers(effect, folder, driver)
+    yield from follow(_shard(walkers, own, folder.inputs, driver), comm)
+
+
+def share(trajectories: Sequence[int], ranks: int, rank: int) -> tuple[int, ...]:
+    """The trajectories that one of several ranks moves."""
+    return tuple(trajectories[rank::ranks])
+
+
+def _walkers(effect: events.Advance, folder: RunFolder, driver: Driver) -> Walkers:
+    """All walkers as an `Advance` begins with them."""
+    inputs = folder.inputs
+    if effect.walkers is None:
+        count = inputs.al.active_learning.num_trajectories
+        walkers = _start(inputs, count, "active_learning", driver.device)
+    else:
+        walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
+    for reset in effect.resets:
+        structure = inputs.structure
+        if reset.key is not None:
+            structure = folder.labels.get(reset.key).structure
+        walkers.reset(list(walkers.trajectories).index(reset.trajectory), structure)
+    return walkers
+
+
+def _shard(walkers: Walkers, trajectories: Sequence[int], inputs: Inputs, driver: Driver) -> Shard:
+    index = {int(trajectory): i for i, trajectory in enumerate(walkers.trajectories)}
+    moving = walkers.select(index[trajectory] for trajectory in trajectories)
+    uncertainty = UNCERTAINTIES[inputs.al.active_learning.uncertainty]
+    return Shard(moving, driver, _integrator(inputs), uncertainty)
 
 
 def sample(

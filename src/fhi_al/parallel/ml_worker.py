@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from fhi_al.events import (
     Advance,
     Effect,
     Evaluate,
+    Event,
     Export,
     Import,
     Isolate,
@@ -18,10 +19,11 @@ from fhi_al.events import (
     ReferenceStep,
     Sample,
     Sampled,
+    Started,
     Train,
     Trained,
 )
-from fhi_al.parallel.channels import Channel, Patience, Slices
+from fhi_al.parallel.channels import Channel, MpiChannel, Patience, Slices
 from fhi_al.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -39,23 +41,21 @@ class MlWorker:
         folder: of the run.
         device: where the models live, as torch names it.
 
-        peers: channels to the other ML ranks, for the one that leads them.
-        is_peer: whether another rank leads.
+        comm: communicator of the ML ranks, or None where there is one; rank 0 of it leads.
 
     Attributes:
         atomic_energies: element -> eV, where the reference engine brings them along.
     """
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        device: str,
-        peers: Sequence[Channel] = (),
-        *,
-        is_peer: bool = False,
-    ) -> None:
-        self._peers = peers
-        self._is_peer = is_peer
+    def __init__(self, folder: RunFolder, device: str, comm: Any = None) -> None:
+        self._comm = comm
+        self._is_peer = comm is not None and comm.rank > 0
+        self._peers: list[Channel] = []
+        if comm is not None and comm.rank == 0:
+            self._peers += [
+                MpiChannel(f"ml{rank}", comm, rank, reference=False, depth=1)
+                for rank in range(1, comm.size)
+            ]
         self._folder = folder
         self._device = device
         self.atomic_energies: Mapping[str, float] = {}
@@ -118,35 +118,38 @@ class MlWorker:
         from fhi_al.ensemble.train import train
 
         own, *others = _deal(effect.members, 1 + len(self._peers))
-        busy = []
-        for peer, share in zip(self._peers, others, strict=True):
-            if share:
-                peer.submit(replace(effect, members=share))
-                busy.append(peer)
-        everyone = range(self._folder.inputs.al.active_learning.ensemble_size)
         elsewhere = [member for share in others for member in share]
+        everyone = range(self._folder.inputs.al.active_learning.ensemble_size)
         writes = own if self._is_peer else [m for m in everyone if m not in elsewhere]
+        busy = [peer for peer, share in zip(self._peers, others, strict=True) if share]
+        for peer, share in zip(busy, others, strict=False):
+            peer.submit(replace(effect, members=share))
         committee = self._load(effect.weights) if effect.weights else None
         self._committee, trained = yield from train(
             replace(effect, members=own), self._folder, committee, self._device, writes
         )
         if self._is_peer:
             return trained
-        parts = [trained]
-        patience = Patience()
-        while busy:
-            for peer in busy:
-                parts += [event for event in peer.poll() if isinstance(event, Trained)]
-            busy = [peer for peer in busy if peer.room == 0]
-            patience.wait()
-            yield
+        parts = yield from _answers(busy)
         self._committee.take(self._folder, effect.id, elsewhere)
-        return _merged(effect, parts)
+        return _merged(effect, [trained, *parts])
 
     def _advance(self, effect: Advance) -> Slices:
         from fhi_al.md import engine
+        from fhi_al.md.team import RemotePart
 
-        return (yield from engine.advance(effect, self._folder, self._predict(effect.weights)))
+        if self._is_peer:
+            driver = self._predict(effect.weights)
+            yield from engine.help_advance(effect, self._folder, driver, self._comm)
+            return Started(effect.id, "ml peer")
+        busy = self._peers[: len(effect.trajectories) - 1]
+        for peer in busy:
+            peer.submit(effect)
+        team = [RemotePart(self._comm, rank) for rank in range(1, 1 + len(busy))]
+        driver = self._predict(effect.weights)
+        advanced = yield from engine.advance(effect, self._folder, driver, team)
+        yield from _answers(busy)
+        return advanced
 
     def _evaluate(self, effect: Evaluate) -> Slices:
         from fhi_al.ensemble.evaluate import evaluate
@@ -200,8 +203,24 @@ def _deal(members: Sequence[int], hands: int) -> list[tuple[int, ...]]:
     return [tuple(members[hand::hands]) for hand in range(hands)]
 
 
-def _merged(effect: Train, parts: Sequence[Trained]) -> Trained:
+def _answers(peers: Sequence[Channel]) -> Generator[None, None, list[Event]]:
+    """Wait for one event of each peer."""
+    answers: list[Event] = []
+    waiting = list(peers)
+    patience = Patience()
+    while waiting:
+        for peer in waiting:
+            answers += peer.poll()
+        waiting = [peer for peer in waiting if peer.room == 0]
+        if waiting:
+            patience.wait()
+            yield
+    return answers
+
+
+def _merged(effect: Train, events: Sequence[Event]) -> Trained:
     """One event of what all ranks have trained."""
+    parts = [event for event in events if isinstance(event, Trained)]
     states = list(parts[0].members)
     for part in parts:
         for member in part.trained:
