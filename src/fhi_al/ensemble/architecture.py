@@ -53,6 +53,15 @@ class ModelSpec:
         return float(self.options["r_max"])
 
 
+def compute_alike_always() -> None:
+    """Let TorchScript compute a process's first calls like all later ones.
+
+    Its profiling executor watches the first calls and then changes the order of operations, so that
+    a run that was restarted would differ by 1e-15 from one that was not. For deterministic runs.
+    """
+    torch._C._jit_set_profiling_executor(False)
+
+
 @contextmanager
 def default_dtype(name: str) -> Iterator[None]:
     """Set the type of new floating-point tensors, which is how MACE chooses its precision."""

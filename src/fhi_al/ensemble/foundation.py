@@ -11,7 +11,11 @@ from pathlib import Path
 
 import torch
 
-from fhi_al.ensemble.architecture import default_dtype, load_model_file
+from fhi_al.ensemble.architecture import (
+    compute_alike_always,
+    default_dtype,
+    load_model_file,
+)
 from fhi_al.ensemble.members import elements
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor, Driver
 from fhi_al.errors import InputError
@@ -38,6 +42,8 @@ def foundation_driver(inputs: Inputs, device: str | torch.device) -> Driver:
         InputError: the model isn't installed, can't be downloaded, can't be read, or doesn't know
             an element of geometry.in.
     """
+    if inputs.deterministic:
+        compute_alike_always()
     settings = inputs.al.active_learning
     if settings.initial_sampling == "so3lr":
         return so3lr_driver(inputs, device)

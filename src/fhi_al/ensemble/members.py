@@ -18,7 +18,13 @@ from mace.data import compute_average_E0s
 from mace.modules import compute_avg_num_neighbors, scaling_classes
 from mace.tools import AtomicNumberTable
 
-from fhi_al.ensemble.architecture import DTYPES, ModelSpec, architecture_options, default_dtype
+from fhi_al.ensemble.architecture import (
+    DTYPES,
+    ModelSpec,
+    architecture_options,
+    compute_alike_always,
+    default_dtype,
+)
 from fhi_al.ensemble.data import Graphs, configuration, loader
 from fhi_al.ensemble.member import FORMAT, Member, training_options
 from fhi_al.errors import InputError, JournalError
@@ -47,6 +53,10 @@ class Committee:
     _graphs: Graphs | None = None
     _models: list[torch.nn.Module] = field(default_factory=list)
     _specs: list[ModelSpec] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.inputs.deterministic:
+            compute_alike_always()
 
     @property
     def dtype(self) -> torch.dtype:
