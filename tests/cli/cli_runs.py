@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def environment(**changes: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
         **changes,
     }
 
@@ -167,9 +168,11 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL to all ranks at once, and to mpirun: as if the power failed."""
-        for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
-        self._process.kill()
+        if self.alive():
+            for pid in self.pids():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.kill()
         self._process.wait()
 
     def wait(self, timeout: float = 150) -> Done:
@@ -242,9 +245,5 @@ def contents(directory: Path) -> dict[str, str]:
         str(path.relative_to(directory)): (
             hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         )
-        for path in _walk(directory)
+        for path in directory.rglob("*")
     }
-
-
-def _walk(directory: Path) -> Iterator[Path]:
-    yield from sorted(directory.rglob("*"))

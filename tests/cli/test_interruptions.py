@@ -1,0 +1,176 @@
+"""Kills and broken workers: nothing finished is lost, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase.io import read
+from cli_runs import Running, call, journal, label_files, labelled, n_commands, write_inputs
+from conftest import DETERMINISTIC
+
+from fhi_al.events import Failed, Labelled
+
+CALLS, TROUBLE = "calls.txt", "trouble"
+
+
+def logged_xtb(folder: Path, **sections: Any) -> Path:
+    """Inputs of a run whose reference writes down every call."""
+    arguments = {"log": str(folder / CALLS), "trouble": str(folder / TROUBLE)}
+    reference = {
+        "engine": "ase",
+        "calculator": "cli_calculators.LoggedXtb",
+        "arguments": arguments,
+    }
+    return write_inputs(folder, al={**sections, "REFERENCE": reference})
+
+
+def calls(folder: Path) -> list[str]:
+    """The structures that the reference was asked for, in order."""
+    return (folder / CALLS).read_text().split()
+
+
+def n_records(folder: Path) -> int:
+    path = folder / "restart" / "journal.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_for_records(running: Running, folder: Path, number: int) -> bool:
+    """Wait until the journal has so many records; False if the command ends before."""
+    while n_records(folder) < number:
+        if not running.alive():
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def kill_one_rank(running: Running, index: int) -> None:
+    """mpirun must end the others, soon."""
+    os.kill(running.pids()[index], signal.SIGKILL)
+    assert running.wait(30).code != 0
+
+
+def check_labels(folder: Path, kills: int, in_work: int) -> None:
+    """No label lost, none computed twice but those that were in work at a kill."""
+    asked = Counter(calls(folder))
+    keys = labelled(folder)
+    assert len(set(keys)) == len(keys)
+    assert sorted(keys) == sorted(path.stem for path in label_files(folder))
+    assert len(asked) == len(keys)
+    repeated = sum(asked.values()) - len(asked)
+    assert repeated <= kills * in_work
+    # Each call that was worth its time is in the books once.
+    paid = sum(isinstance(e, Labelled) and e.seconds > 0 for e in journal(folder))
+    assert paid <= len(keys)
+    print(f"{kills} kills, {len(keys)} labels, {repeated} repeated calls")
+
+
+def test_killed_again_and_again_on_one_rank(start, finished, tmp_path):
+    """In deterministic mode the run ends as if nothing had happened."""
+    folder = logged_xtb(tmp_path / "run", **DETERMINISTIC)
+    whole = n_records(finished[0])
+    rng = random.Random(1)
+    kills = 0
+    for part in range(4):
+        running = start("FHI_AL", folder)
+        instant = int((part + rng.random()) * whole / 4)
+        assert wait_for_records(running, folder, max(instant, n_records(folder) + 2))
+        time.sleep(0.1 * rng.random())
+        running.kill()
+        kills += 1
+    done = call("FHI_AL", folder)
+    assert done.code == 0, done.text
+    assert n_commands(folder) == kills + 1
+    check_labels(folder, kills, in_work=1)
+
+    energies = [e.energy for e in journal(folder) if isinstance(e, Labelled)]
+    assert energies == [e.energy for e in journal(finished[0]) if isinstance(e, Labelled)]
+    for name in ("train", "valid"):
+        ours, theirs = (
+            [atoms.info["REF_energy"] for atoms in read(run / "data" / f"{name}.xyz", ":")]
+            for run in (folder, finished[0])
+        )
+        assert ours == theirs
+
+
+def test_killed_again_and_again_on_three_ranks(start, tmp_path):
+    folder = logged_xtb(tmp_path / "run", PARALLEL={"reference_groups": 2})
+    rng = random.Random(2)
+    kills = 0
+    for part, one_rank in enumerate((False, True, False)):
+        running = start("FHI_AL", folder, 3)
+        instant = 5 + int(25 * (part + rng.random()))
+        assert wait_for_records(running, folder, max(instant, n_records(folder) + 2))
+        time.sleep(0.1 * rng.random())
+        if one_rank:
+            kill_one_rank(running, rng.randrange(3))
+        else:
+            running.kill()
+        kills += 1
+    done = call("FHI_AL", folder, 3)
+    assert done.code == 0, done.text
+    check_labels(folder, kills, in_work=2)
+    keys = [
+        atoms.info["fhi_al_key"]
+        for name in ("train", "valid")
+        for atoms in read(folder / "data" / f"{name}.xyz", ":")
+    ]
+    assert sorted(keys) == sorted(labelled(folder))
+
+
+def test_al_waits_for_the_initial_dataset(start, tmp_path):
+    folder = write_inputs(tmp_path / "run")
+    running = start("FHI_AL-initial-ds", folder)
+    assert wait_for_records(running, folder, 5)
+    running.kill()
+    before = (folder / "restart" / "journal.jsonl").read_bytes()
+    done = call("FHI_AL-al", folder)
+    assert done.code == 2
+    assert "not finished" in done.text
+    assert "FHI_AL-initial-ds" in done.text
+    assert (folder / "restart" / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("how", "ranks"), [("error", 3), ("error", None), ("exit", 3), ("abort", 3), ("exit", None)]
+)
+def test_broken_reference_ends_the_job(start, tmp_path, how, ranks):
+    folder = logged_xtb(
+        tmp_path / "run",
+        ACTIVE_LEARNING={"initial_intermediate_epochs": 2, "max_initial_epochs": 2},
+        # One at a time, so that two labels are in the journal before the third call.
+        **DETERMINISTIC,
+    )
+    (folder / TROUBLE).write_text(how)
+    running = start("FHI_AL-initial-ds", folder, ranks)
+    while not (folder / CALLS).exists() or len(calls(folder)) < 3:
+        assert running.alive()
+        time.sleep(0.01)
+    broke = time.monotonic()
+    done = running.wait(60)
+    # Three times what users are promised.
+    assert time.monotonic() - broke < 30
+    assert done.code not in (0, 2), done.text
+    assert len(labelled(folder)) == 2
+    assert len(calls(folder)) == 3
+    if how == "error":
+        assert "the calculator was told to fail" in done.text
+        if ranks is not None:
+            (failed,) = (e for e in journal(folder) if isinstance(e, Failed))
+            assert failed.rank > 0
+            assert f"rank {failed.rank} on {socket.gethostname()}" in done.text
+            assert "cli_calculators.py" in failed.traceback
+            # In the log file, not only on the terminal.
+            assert failed.traceback in (folder / "initial_dataset.log").read_text()
+
+    (folder / TROUBLE).unlink()
+    if how == "error":
+        assert call("FHI_AL-initial-ds", folder, ranks).code == 0
+        check_labels(folder, kills=1, in_work=1)
