@@ -172,7 +172,11 @@ class Running:
             for pid in self.pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self._process.kill()
+        self.kill_launcher()
+
+    def kill_launcher(self) -> None:
+        """SIGKILL to mpirun alone."""
+        self._process.kill()
         self._process.wait()
 
     def wait(self, timeout: float = 150) -> Done:

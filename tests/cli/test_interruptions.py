@@ -125,6 +125,20 @@ def test_killed_again_and_again_on_three_ranks(start, tmp_path):
     assert sorted(keys) == sorted(labelled(folder))
 
 
+def test_no_rank_outlives_mpirun(start, tmp_path):
+    """Or two jobs would write to the journal once the user starts the next."""
+    folder = write_inputs(tmp_path / "run")
+    running = start("FHI_AL", folder, 3)
+    assert wait_for_records(running, folder, 5)
+    ranks = [Path(f"/proc/{pid}") for pid in running.pids()]
+    assert len(ranks) == 3
+    running.kill_launcher()
+    deadline = time.monotonic() + 20
+    while any(rank.exists() for rank in ranks):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_al_waits_for_the_initial_dataset(start, tmp_path):
     folder = write_inputs(tmp_path / "run")
     running = start("FHI_AL-initial-ds", folder)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
+import signal
 import sys
 from typing import Any
 
@@ -11,6 +13,8 @@ from fhi_al.errors import InputError
 
 # Set by the launchers of Open MPI, MPICH and Intel MPI, and by srun with PMIx or PMI.
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID")
+
+_PR_SET_PDEATHSIG = 1
 
 
 def world() -> Any:
@@ -21,6 +25,7 @@ def world() -> Any:
     """
     if not any(name in os.environ for name in _LAUNCHED):
         return None
+    _end_with_launcher()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -29,6 +34,21 @@ def world() -> Any:
             "module of your site, or install one with `pip install fhi_al[mpi]`"
         ) from error
     return MPI.COMM_WORLD
+
+
+def _end_with_launcher() -> None:
+    """Have the system end this process when its launcher ends, even by SIGKILL.
+
+    A rank that outlived its job would go on writing to the journal, next to the one of the job that
+    the user starts in its place. Linux only.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is None:
+        return
+    launcher = os.getppid()
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:
+        os._exit(1)
 
 
 def alone_for_ase() -> None:
