@@ -162,9 +162,6 @@ class ActiveLearning(Section):
     min_valid_size: Count = 10
     """Fewest validation structures for desired_acc to end a stage."""
 
-    max_label_starts: Count = 3
-    """Unexplained deaths of the program in one reference calculation before it is given up."""
-
     max_failed_fraction: Fraction = 0.5
     """Share of failed reference calculations at which the run ends with an error."""
 
