@@ -127,13 +127,15 @@ def test_killed_again_and_again_on_three_ranks(start, tmp_path):
 
 def test_no_rank_outlives_mpirun(start, tmp_path):
     """Or two jobs would write to the journal once the user starts the next."""
-    folder = write_inputs(tmp_path / "run")
+    epochs = {"initial_intermediate_epochs": 2000, "max_initial_epochs": 2000}
+    folder = write_inputs(tmp_path / "run", al={"ACTIVE_LEARNING": epochs})
     running = start("FHI_AL", folder, 3)
     assert wait_for_records(running, folder, 5)
     ranks = [Path(f"/proc/{pid}") for pid in running.pids()]
     assert len(ranks) == 3
     running.kill_launcher()
-    deadline = time.monotonic() + 20
+    # Left to themselves, Open MPI's ranks notice after some four seconds.
+    deadline = time.monotonic() + 2
     while any(rank.exists() for rank in ranks):
         assert time.monotonic() < deadline
         time.sleep(0.05)
