@@ -69,6 +69,8 @@ def launch(goal: Goal, directory: Path) -> int:
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         comm = world()
+        if comm is None or comm.rank == 0:
+            start_logging("INFO")  # until the settings are known
         return _Launch(goal, directory, comm).run()
     except InputError as error:
         if comm is None or comm.rank == 0:
@@ -228,6 +230,9 @@ class _Launch:
                     known = engine.atomic_energies()
         except InputError as error:
             problems += error.problems
+        except FhiAlError as error:
+            # Not to be raised here: the other ranks wait for this one's answer.
+            problems.append(str(error))
         try:
             if self._rank in layout.ml:
                 device = _device(plan.inputs, layout.ml.index(self._rank))
@@ -236,6 +241,9 @@ class _Launch:
                     ml.prepare_foundation()
         except InputError as error:
             problems += error.problems
+        except FhiAlError as error:
+            # Not to be raised here: the other ranks wait for this one's answer.
+            problems.append(str(error))
         answers = gather(self._comm, (problems, known))
         # The ranks of a group report the same problem: once is enough.
         if everything := list(dict.fromkeys(p for ranks, _ in answers for p in ranks)):
@@ -383,6 +391,8 @@ def _report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> 
     analysis = folder.inputs.al.active_learning.analysis
     write_histories(folder.results, records, analysis=analysis)
     summary = summarise(records, peaks)
-    save_summary(summary, folder.results)
+    if peaks or not (folder.results / "summary.json").exists():
+        # A command that finds the run finished knows less: nothing of memory.
+        save_summary(summary, folder.results)
     # Plain text: mpirun gives rank 0 a terminal of its own, even where the user's is a file.
     print_summary(summary, Console(highlight=False, force_terminal=False))

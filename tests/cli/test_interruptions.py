@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import socket
 import time
@@ -190,3 +191,18 @@ def test_broken_reference_ends_the_job(start, tmp_path, how, ranks):
     if how == "error":
         assert call("FHI_AL-initial-ds", folder, ranks).code == 0
         check_labels(folder, kills=1, in_work=1)
+
+
+@pytest.mark.parametrize("ranks", [None, 3])
+def test_damaged_journal_is_refused(finished, tmp_path, ranks):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    path = folder / "restart" / "journal.jsonl"
+    damaged = bytearray(path.read_bytes())
+    damaged[2000] ^= 1
+    path.write_bytes(damaged)
+    done = call("FHI_AL", folder, ranks, timeout=60)
+    assert done.code == 1
+    assert done.text.count(f"{path}: record ") == 1
+    assert "backup" in done.text
+    assert "Traceback" not in done.text
+    assert path.read_bytes() == damaged

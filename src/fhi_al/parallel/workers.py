@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 import traceback
 from collections import deque
@@ -150,6 +151,8 @@ def report_failure(comm: Any, failed: Failed) -> None:
     """
     wait(comm.isend(failed, dest=0, tag=TAG_FAILED))
     time.sleep(_UNANSWERED_S)
+    print(f"rank {failed.rank} on {failed.host} broke down:", file=sys.stderr)
+    print(failed.traceback, file=sys.stderr, flush=True)
     comm.Abort(1)
     os._exit(1)
 
