@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from fhi_al.controller import Controller
-from fhi_al.events import Effect, Event, Opened
+from fhi_al.effects import Effect
+from fhi_al.events import Event, Opened
 from fhi_al.journal import Journal
 from fhi_al.parallel.channels import is_reference_work
 from fhi_al.procedures.run import step

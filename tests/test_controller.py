@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from fhi_al.controller import Controller, WorkerError
+from fhi_al.effects import Effect, Label
 from fhi_al.errors import FhiAlError
-from fhi_al.events import Advanced, Closed, Effect, Event, Failed, Label, Opened, Started
+from fhi_al.events import (
+    Advanced,
+    Closed,
+    Event,
+    Failed,
+    Opened,
+    Started,
+)
 from fhi_al.journal import Journal
 from fhi_al.parallel.channels import InlineChannel, Slices
 from fhi_al.procedures.rules import Rules

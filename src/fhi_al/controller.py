@@ -6,8 +6,9 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
+from fhi_al.effects import Effect, Evaluate, Export, Train
 from fhi_al.errors import FhiAlError
-from fhi_al.events import Closed, Effect, Evaluate, Event, Export, Failed, Started, Train
+from fhi_al.events import Closed, Event, Failed, Started
 from fhi_al.journal import Journal
 from fhi_al.parallel.channels import Channel, Patience
 from fhi_al.procedures.run import finished, step, wanted

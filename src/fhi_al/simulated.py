@@ -6,30 +6,32 @@ import hashlib
 
 import numpy as np
 
-from fhi_al.events import (
+from fhi_al.effects import (
     Advance,
+    Effect,
+    Evaluate,
+    Export,
+    Import,
+    Isolate,
+    Label,
+    ReferenceStep,
+    Sample,
+    Train,
+)
+from fhi_al.events import (
     Advanced,
     Candidate,
     Check,
-    Effect,
     Errors,
-    Evaluate,
     Evaluated,
     Event,
-    Export,
     Exported,
-    Import,
     Imported,
-    Isolate,
     Isolated,
-    Label,
     Labelled,
     LabelRejected,
     MemberState,
-    ReferenceStep,
-    Sample,
     Sampled,
-    Train,
     Trained,
 )
 from fhi_al.parallel.channels import Slices

@@ -9,7 +9,7 @@ import yaml
 from ase import units
 from ase.calculators.emt import EMT
 
-from fhi_al import events
+from fhi_al import effects, events
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor, Prediction
 from fhi_al.errors import JournalError
 from fhi_al.md import engine
@@ -78,7 +78,7 @@ def folder(tmp_path, ethanol):
 def effect(**changes):
     trajectories = changes.get("trajectories", (0, 1, 2))
     n = len(trajectories)
-    return events.Advance(
+    return effects.Advance(
         **{
             "id": "advance-1",
             "walkers": None,
@@ -219,7 +219,7 @@ def test_resets_go_to_a_label_or_to_the_start(folder, springs):
                 steps_left=(1,),
                 checks_left=(9,),
                 audits_due=(-1,),
-                resets=(events.Reset(0, None), events.Reset(1, key)),
+                resets=(effects.Reset(0, None), effects.Reset(1, key)),
             ),
             run,
             driver,
@@ -346,7 +346,7 @@ def test_nve_starts_from_the_velocities_of_geometry_in(folder, springs, ethanol)
 
 def sample_effect(**changes):
     defaults = {"id": "sample-1", "method": "foundation", "count": 3, "first": 0, "walkers": None}
-    return events.Sample(**{**defaults, **changes})
+    return effects.Sample(**{**defaults, **changes})
 
 
 def test_samples_of_a_pretrained_model(folder, silicon):
@@ -416,7 +416,9 @@ def test_reference_md_over_files_equals_a_continuous_run(folder, springs, ensemb
     driver = springs(run.inputs.structure)
     walkers, label = None, None
     for step in range(6):
-        event = engine.reference_step(events.ReferenceStep(f"md-{step}", walkers, label, step), run)
+        event = engine.reference_step(
+            effects.ReferenceStep(f"md-{step}", walkers, label, step), run
+        )
         (label,), walkers = event.keys, event.walkers
         structure = run.structures.get(label)[0]
         loaded = Walkers.load(run.walkers(walkers))
@@ -439,6 +441,6 @@ def test_reference_md_over_files_equals_a_continuous_run(folder, springs, ensemb
 
 def test_reference_md_refuses_the_label_of_another_structure(folder):
     run = folder()
-    first = engine.reference_step(events.ReferenceStep("md-0", None, None, 0), run)
+    first = engine.reference_step(effects.ReferenceStep("md-0", None, None, 0), run)
     with pytest.raises(JournalError, match="but the label is of abc"):
-        engine.reference_step(events.ReferenceStep("md-1", first.walkers, "abc", 1), run)
+        engine.reference_step(effects.ReferenceStep("md-1", first.walkers, "abc", 1), run)

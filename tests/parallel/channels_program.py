@@ -8,7 +8,8 @@ import time
 
 from mpi4py import MPI
 
-from fhi_al.events import Label, Labelled
+from fhi_al.effects import Label
+from fhi_al.events import Labelled
 from fhi_al.parallel.channels import MpiChannel, Patience, Slices, gather, share
 from fhi_al.parallel.workers import FailureChannel, describe_failure, report_failure, serve
 

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhi_al.events import ALL_MEMBERS, Advanced, Closed, Effect, Event, Label, Opened, Started
+from fhi_al.effects import Effect, Label
+from fhi_al.events import (
+    ALL_MEMBERS,
+    Advanced,
+    Closed,
+    Event,
+    Opened,
+    Started,
+)
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.procedures.state import State

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from mace.data import AtomicData
 
+from fhi_al.effects import Evaluate
 from fhi_al.ensemble.data import loader, member_keys
 from fhi_al.ensemble.frames import read_labels
 from fhi_al.ensemble.members import Committee
-from fhi_al.events import ALL_MEMBERS, Errors, Evaluate, Evaluated
+from fhi_al.events import ALL_MEMBERS, Errors, Evaluated
 from fhi_al.run_folder import RunFolder
 from fhi_al.structure import FloatArray
 

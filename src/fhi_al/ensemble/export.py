@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 import yaml
 
+from fhi_al.effects import Export
 from fhi_al.ensemble.data import member_keys
 from fhi_al.ensemble.frames import write_labels
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.members import Committee
-from fhi_al.events import ALL_MEMBERS, Entry, Export, Exported
+from fhi_al.events import ALL_MEMBERS, Entry, Exported
 from fhi_al.files import write_file, write_text
 from fhi_al.run_folder import RunFolder
 

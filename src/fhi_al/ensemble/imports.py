@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
+from fhi_al.effects import Import
 from fhi_al.ensemble.architecture import load_model_file, rebuild
 from fhi_al.ensemble.export import INITIAL
 from fhi_al.ensemble.frames import read_labels
 from fhi_al.ensemble.member import Member, training_options
 from fhi_al.ensemble.members import Committee, elements, member_seeds
 from fhi_al.errors import InputError
-from fhi_al.events import ALL_MEMBERS, Entry, Import, Imported, Split
+from fhi_al.events import ALL_MEMBERS, Entry, Imported, Split
 from fhi_al.procedures.split import next_split
 from fhi_al.run_folder import RunFolder
 from fhi_al.structure import Label, structure_key

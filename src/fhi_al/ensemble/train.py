@@ -14,12 +14,13 @@ import torch
 from mace.data import AtomicData
 from mace.tools.train import MACELoss, preserve_grad_state, take_step
 
+from fhi_al.effects import Train
 from fhi_al.ensemble.architecture import default_dtype
 from fhi_al.ensemble.data import Graphs, count, loader, member_keys
 from fhi_al.ensemble.member import CONVERGENCE_STAGES, Member
 from fhi_al.ensemble.members import Committee, atomic_energies, new_members
 from fhi_al.errors import FhiAlError
-from fhi_al.events import Entry, Stage, Train, Trained
+from fhi_al.events import Entry, Stage, Trained
 from fhi_al.run_folder import RunFolder
 from fhi_al.settings import Inputs
 

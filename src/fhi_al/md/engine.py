@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fhi_al import events
+from fhi_al import effects, events
 from fhi_al.ensemble.predict import Driver
 from fhi_al.ensemble.uncertainty import UNCERTAINTIES
 from fhi_al.errors import JournalError
@@ -34,7 +34,7 @@ MAX_CHECKS_DETERMINISTIC = 100
 
 
 def advance(
-    effect: events.Advance, folder: RunFolder, driver: Driver, team: Sequence[Part] = ()
+    effect: effects.Advance, folder: RunFolder, driver: Driver, team: Sequence[Part] = ()
 ) -> Generator[None, None, events.Advanced]:
     """Run molecular dynamics until a structure is chosen, a walker is at its end, or time is up.
 
@@ -118,7 +118,7 @@ def advance(
 
 
 def help_advance(
-    effect: events.Advance, folder: RunFolder, driver: Driver, comm: Any
+    effect: effects.Advance, folder: RunFolder, driver: Driver, comm: Any
 ) -> Generator[None, None, None]:
     """Move this rank's share of an `Advance` that another rank leads.
 
@@ -138,7 +138,7 @@ def share(trajectories: Sequence[int], ranks: int, rank: int) -> tuple[int, ...]
     return tuple(trajectories[rank::ranks])
 
 
-def _walkers(effect: events.Advance, folder: RunFolder, driver: Driver) -> Walkers:
+def _walkers(effect: effects.Advance, folder: RunFolder, driver: Driver) -> Walkers:
     """All walkers as an `Advance` begins with them."""
     inputs = folder.inputs
     if effect.walkers is None:
@@ -162,7 +162,7 @@ def _shard(walkers: Walkers, trajectories: Sequence[int], inputs: Inputs, driver
 
 
 def sample(
-    effect: events.Sample, folder: RunFolder, driver: Driver | None
+    effect: effects.Sample, folder: RunFolder, driver: Driver | None
 ) -> Generator[None, None, events.Sampled]:
     """Make structures for the initial dataset.
 
@@ -188,7 +188,7 @@ def sample(
     )
 
 
-def _perturb(effect: events.Sample, folder: RunFolder) -> Generator[None, None, list[str]]:
+def _perturb(effect: effects.Sample, folder: RunFolder) -> Generator[None, None, list[str]]:
     inputs = folder.inputs
     settings = inputs.al.active_learning
     keys = []
@@ -206,7 +206,7 @@ def _perturb(effect: events.Sample, folder: RunFolder) -> Generator[None, None, 
 
 
 def _sample_trajectory(
-    effect: events.Sample, folder: RunFolder, driver: Driver
+    effect: effects.Sample, folder: RunFolder, driver: Driver
 ) -> Generator[None, None, list[str]]:
     inputs = folder.inputs
     if effect.walkers is None:
@@ -227,7 +227,7 @@ def _sample_trajectory(
     return keys
 
 
-def reference_step(effect: events.ReferenceStep, folder: RunFolder) -> events.Sampled:
+def reference_step(effect: effects.ReferenceStep, folder: RunFolder) -> events.Sampled:
     """Move the walker of the ab initio MD to its next position.
 
     The forces there are not known until the reference has been asked, so that the walkers file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from fhi_al import events
+from fhi_al import effects, events
 from fhi_al.md.shard import Frame
 from fhi_al.procedures.threshold import Threshold, ThresholdRule
 
@@ -21,7 +21,7 @@ class Selection:
         audit_interval: MD steps between sanity checks of a trajectory.
     """
 
-    def __init__(self, effect: events.Advance, rule: ThresholdRule, audit_interval: int) -> None:
+    def __init__(self, effect: effects.Advance, rule: ThresholdRule, audit_interval: int) -> None:
         self._threshold = Threshold(rule, effect.history, effect.n_estimates)
         self._checks_left = dict(zip(effect.trajectories, effect.checks_left, strict=True))
         self._audits_due = {

@@ -10,7 +10,8 @@ import time
 from collections.abc import Generator
 from typing import Any, Protocol
 
-from fhi_al.events import Effect, Event, Label
+from fhi_al.effects import Effect, Label
+from fhi_al.events import Event
 
 Slices = Generator[None, None, Event]
 """Work in small parts: yields between them, returns the event that tells the outcome."""

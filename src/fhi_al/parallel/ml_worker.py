@@ -7,22 +7,18 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fhi_al.events import (
+from fhi_al.effects import (
     Advance,
     Effect,
     Evaluate,
-    Event,
     Export,
     Import,
     Isolate,
-    Isolated,
     ReferenceStep,
     Sample,
-    Sampled,
-    Started,
     Train,
-    Trained,
 )
+from fhi_al.events import Event, Isolated, Sampled, Started, Trained
 from fhi_al.parallel.channels import Channel, MpiChannel, Patience, Slices
 from fhi_al.run_folder import RunFolder
 

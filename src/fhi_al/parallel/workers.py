@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from fhi_al.effects import Effect, Label
 from fhi_al.errors import UnconvergedError
-from fhi_al.events import Effect, Event, Failed, Label, Labelled, LabelRejected
+from fhi_al.events import Event, Failed, Labelled, LabelRejected
 from fhi_al.parallel.channels import (
     TAG_EFFECT,
     TAG_EVENT,

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 
+from fhi_al.effects import Advance, Effect, Label, Reset, Train
 from fhi_al.events import (
     ALL_MEMBERS,
-    Advance,
     Advanced,
     Candidate,
-    Effect,
     Entry,
     Event,
-    Label,
     Labelled,
     LabelRejected,
-    Reset,
-    Train,
     Trained,
 )
 from fhi_al.procedures.split import next_split
@@ -55,7 +51,6 @@ def step(state: State, event: Event) -> None:
 def _advanced(state: State, active: ActiveState, event: Advanced) -> None:
     rules = state.rules
     active.file = event.walkers
-    active.moved_last = True
     for check in event.checks:
         active.history.extend(check.uncertainties)
         active.n_estimates += len(check.uncertainties)
@@ -66,8 +61,14 @@ def _advanced(state: State, active: ActiveState, event: Advanced) -> None:
         walker.step, walker.reset = reached, False
         if reached >= rules.max_MD_steps:
             walker.status = "finished"
+    waiting = _n_waiting(active)
     for candidate in event.candidates:
         _chosen(state, active, candidate)
+    active.moving_pays = _n_waiting(active) > waiting
+
+
+def _n_waiting(active: ActiveState) -> int:
+    return sum(walker.candidate is not None for walker in active.walkers)
 
 
 def _chosen(state: State, active: ActiveState, candidate: Candidate) -> None:
@@ -105,7 +106,7 @@ def _answered(
 
 def _trained(state: State, active: ActiveState, event: Trained) -> None:
     rules = state.rules
-    active.moved_last = False
+    active.moving_pays = True
     active.epochs += event.epochs
     for walker in active.walkers:
         if walker.status == "training" and walker.entry < event.n_entries:
@@ -146,8 +147,9 @@ def wanted(state: State) -> list[Effect]:
         return [effect for effect in effects if effect.id in state.in_flight]
     training = any(walker.status == "training" for walker in active.walkers)
     moving = _moving(state, active)
-    # Turn about, so that neither waits for all of the other's work.
-    if training and (active.moved_last or not moving):
+    # As long as molecular dynamics finds something, it goes first: the reference gets its work
+    # early, and labels that come together share their epochs of training.
+    if training and not (moving and active.moving_pays):
         effects.append(_train(state, active))
     elif moving:
         effects.append(_advance(state, active, moving))
@@ -169,8 +171,7 @@ def _label(candidate: Candidate | None, purpose: str) -> Label:
 
 def _moving(state: State, active: ActiveState) -> tuple[int, ...]:
     """Walkers that may move: none of those beyond what the training set can still take."""
-    asked = sum(walker.candidate is not None for walker in active.walkers)
-    room = max(state.rules.max_set_size - state.train_size - asked, 0)
+    room = max(state.rules.max_set_size - state.train_size - _n_waiting(active), 0)
     running = [i for i, walker in enumerate(active.walkers) if walker.status == "running"]
     return tuple(running[:room])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fhi_al.events import Effect, Event, Isolate, Isolated, Label, Labelled, LabelRejected
+from fhi_al.effects import Effect, Isolate, Label
+from fhi_al.events import Event, Isolated, Labelled, LabelRejected
 from fhi_al.procedures.state import State
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fhi_al.events import Effect, Event, MemberState, Train, Trained
+from fhi_al.effects import Effect, Train
+from fhi_al.events import Event, MemberState, Trained
 from fhi_al.procedures.state import ConvergenceState, State
 
 _SECONDS = 20.0

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from fhi_al.effects import Effect, Label, ReferenceStep, Sample, Train
 from fhi_al.events import (
-    Effect,
     Entry,
     Event,
-    Label,
     Labelled,
     LabelRejected,
-    ReferenceStep,
-    Sample,
     Sampled,
-    Train,
     Trained,
 )
 from fhi_al.procedures.split import next_split

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import ModuleType
 
+from fhi_al.effects import Effect, Evaluate, Export, Import
 from fhi_al.events import (
     Advanced,
     Closed,
-    Effect,
-    Evaluate,
     Evaluated,
     Event,
-    Export,
     Exported,
     Failed,
-    Import,
     Imported,
     Labelled,
     LabelRejected,

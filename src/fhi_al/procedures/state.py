@@ -99,7 +99,8 @@ class ActiveState:
         audits: sanity checks that wait for their label, by key.
         history: the newest uncertainties.
         n_estimates: how many there were in all.
-        moved_last: whether the ML ranks' last work was molecular dynamics.
+        moving_pays: whether the last molecular dynamics found a structure, or none was run since
+            the last training.
         best_loss: lowest mean validation loss; `stale_epochs` counts since it improved.
         reset_optimizer: the next training starts with a fresh optimizer.
         stuck: how often that has happened.
@@ -113,7 +114,7 @@ class ActiveState:
     n_estimates: int = 0
     n_added: int = 0
     n_valid: int = 0
-    moved_last: bool = False
+    moving_pays: bool = True
     epochs: int = 0
     best_loss: float | None = None
     stale_epochs: int = 0
