@@ -223,7 +223,7 @@ def test_closed_commands_leave_the_state_alone() -> None:
 
 
 def test_optimizer_is_reset_when_training_is_stuck() -> None:
-    rules = simulated_rules(patience=6, desired_acc=1e-9, margin=10.0, max_set_size=12)
+    rules = simulated_rules(patience=6, desired_acc=1e-9, margin=10.0, max_set_size=30)
     resets = []
     state = step(None, opened(rules))
     worker = SimulatedWorker(rules)
