@@ -20,7 +20,7 @@ from fhi_al.events import Goal
 from fhi_al.files import why_not_writable, write_text
 from fhi_al.housekeeping import Housekeeper
 from fhi_al.journal import Journal, read_journal
-from fhi_al.narrator import Narrator, StageLog, start_logging
+from fhi_al.narrator import Narrator, StageLog, start_logging, start_worker_logging
 from fhi_al.opening import join_run, opening
 from fhi_al.parallel.channels import (
     Channel,
@@ -71,6 +71,8 @@ def launch(goal: Goal, directory: Path) -> int:
         comm = world()
         if comm is None or comm.rank == 0:
             start_logging("INFO")  # until the settings are known
+        else:
+            start_worker_logging(comm.rank)
         return _Launch(goal, directory, comm).run()
     except InputError as error:
         if comm is None or comm.rank == 0:

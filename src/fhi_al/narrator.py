@@ -90,6 +90,20 @@ def start_logging(level: str, stage_log: StageLog | None = None) -> None:
         logger.addHandler(handler)
 
 
+def start_worker_logging(rank: int) -> None:
+    """Send warnings of a rank that is not the controller to standard error.
+
+    Args:
+        rank: named in each message.
+    """
+    logger = logging.getLogger("fhi_al")
+    logger.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter(f"rank {rank}: %(message)s"))
+    logger.addHandler(handler)
+
+
 class Narrator:
     """Tells the events of a run, one by one.
 
