@@ -36,7 +36,7 @@ $(INSTALLED): requirements.txt setup.cfg pyproject.toml
 example: $(INSTALLED)  ## Run the main job on examples/ethanol, in examples/ethanol/run
 	mkdir -p $(EXAMPLE)/run
 	cp $(addprefix $(EXAMPLE)/,$(INPUTS)) $(EXAMPLE)/run
-	$(BIN)/mpirun --oversubscribe -n 2 $(BIN)/FHI_AL --directory $(EXAMPLE)/run
+	$(BIN)/mpirun --oversubscribe -n 3 $(BIN)/FHI_AL --directory $(EXAMPLE)/run
 	@echo "Results are in $(EXAMPLE)/run; the models:"
 	@ls $(EXAMPLE)/run/model/*.model
 

@@ -192,7 +192,14 @@ class _Launch:
         size = self._comm.size if self._comm is not None else 1
         parallel = inputs.al.parallel
         gpus = 0 if inputs.mace.misc.device == "cpu" else visible_gpus()
-        layout = plan_layout(size, parallel.ml_ranks, parallel.reference_groups, gpus)
+        layout = plan_layout(
+            size,
+            parallel.ml_ranks,
+            parallel.reference_groups,
+            gpus,
+            parallel_engine=engine.parallel,
+            most_ml=inputs.al.active_learning.ensemble_size,
+        )
         folder = RunFolder(inputs, digest)
         _check_writable(folder)
         name = "atomic_energies.jsonl" if self._goal == "atomic_energies" else folder.journal.name

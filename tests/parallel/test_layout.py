@@ -34,6 +34,15 @@ def test_layouts(size, ml_ranks, groups, gpus, ml, reference) -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "groups", "gpus", "n_ml"),
+    [(2, 1, 0, 1), (3, 1, 0, 2), (9, 1, 0, 4), (4, 2, 0, 2), (4, 1, 1, 1)],
+)
+def test_ranks_that_a_serial_engine_would_leave_idle_learn(size, groups, gpus, n_ml) -> None:
+    layout = plan_layout(size, None, groups, gpus, parallel_engine=False, most_ml=4)
+    assert len(layout.ml) == n_ml
+
+
+@pytest.mark.parametrize(
     ("size", "ml_ranks", "groups"), [(1, 2, 1), (1, None, 2), (2, 2, 1), (3, 1, 3), (4, 3, 2)]
 )
 def test_impossible_layouts_are_refused(size: int, ml_ranks: int | None, groups: int) -> None:

@@ -154,6 +154,7 @@ class FastForces:
         self._shape: Shape | None = None
         self._code: Any = None
         self._compilation: Compilation | None = None
+        self._next: Compilation | None = None
         self._checked = False
         self._failed = False
 
@@ -196,13 +197,15 @@ class FastForces:
         if self._wanted is None or not self._wanted.holds(inputs):
             wanted = Shape.with_room(inputs, self._expected)
             self._wanted = wanted if self._wanted is None else wanted.union(self._wanted)
-        compilation = Compilation(self._models[0], self._wanted, inputs)
-        if compilation.in_cache():
-            self._take(compilation)
+        if self._next is None or self._next.shape != self._wanted:
+            self._next = Compilation(self._models[0], self._wanted, inputs)
+        if self._next.in_cache():
+            self._take(self._next)
+            self._next = None
         elif self._spent > self._patience:
             log.info("compiling the committee's forces for %s in the background", self._wanted)
-            compilation.begin()
-            self._compilation = compilation
+            self._next.begin()
+            self._compilation, self._next = self._next, None
 
     def _take(self, compilation: Compilation) -> None:
         try:

@@ -48,7 +48,15 @@ def visible_gpus() -> int:
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
-def plan_layout(size: int, ml_ranks: int | None, reference_groups: int, n_gpus: int) -> Layout:
+def plan_layout(
+    size: int,
+    ml_ranks: int | None,
+    reference_groups: int,
+    n_gpus: int,
+    *,
+    parallel_engine: bool = True,
+    most_ml: int = 1,
+) -> Layout:
     """Split the ranks.
 
     Args:
@@ -56,6 +64,9 @@ def plan_layout(size: int, ml_ranks: int | None, reference_groups: int, n_gpus: 
         ml_ranks: as the user set it, or None: one for each GPU of the first node, at least one.
         reference_groups: as the user set it.
         n_gpus: visible GPUs on the first node.
+        parallel_engine: whether the reference uses more than one rank of a group. If not, and
+            there is no GPU, ranks that would idle in a group learn instead.
+        most_ml: ranks that the ML group can use.
 
     Raises:
         InputError: the ranks don't suffice for what is asked.
@@ -71,7 +82,8 @@ def plan_layout(size: int, ml_ranks: int | None, reference_groups: int, n_gpus: 
             raise InputError(problems)
         return Layout(1, (0,), ((0,),))
     # Without a setting, GPUs beyond the ranks are left alone rather than refused.
-    n_ml = ml_ranks or max(1, min(n_gpus, size - reference_groups))
+    useful = n_gpus if n_gpus or parallel_engine else most_ml
+    n_ml = ml_ranks or max(1, min(useful, size - reference_groups))
     rest = size - n_ml
     if rest < reference_groups:
         raise InputError(

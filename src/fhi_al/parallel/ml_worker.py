@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
@@ -175,18 +176,22 @@ class MlWorker:
 
     def _predict(self, weights: str) -> CommitteePredictor:
         """The committee at this checkpoint, ready for molecular dynamics."""
-        from fhi_al.ensemble.compiled import FastForces
+        from fhi_al.ensemble.compiled import PATIENCE_SECONDS, FastForces
         from fhi_al.ensemble.predict import CommitteePredictor
 
         committee = self._load(weights)
         if self._predictor is None:
             inputs = self._folder.inputs
+            ranks = self._comm.size if self._comm is not None else 1
+            walkers = math.ceil(inputs.al.active_learning.num_trajectories / ranks)
+            # One rank compiles; the others find the code in the cache, if they are of its size.
+            patience = PATIENCE_SECONDS * (4 if self._is_peer else 1)
             self._predictor = CommitteePredictor(
                 committee.models(),
                 self._device,
                 committee.dtype,
                 one_by_one=inputs.deterministic,
-                fast=FastForces(inputs.al.active_learning.num_trajectories),
+                fast=FastForces(walkers, patience),
             )
         elif self._predicted != weights:
             self._predictor.load(committee.models())

@@ -228,7 +228,9 @@ class Parallel(Section):
     """PARALLEL: how the ranks of `mpirun` share the work."""
 
     ml_ranks: Count | None = None
-    """Ranks for molecular dynamics and training. Nothing: one for each GPU, or one."""
+    """Ranks for molecular dynamics and training. Nothing: one for each GPU; without a GPU one, or,
+    with a reference that uses a single rank of each group (all but asi), the ranks that would
+    idle."""
 
     reference_groups: Count = 1
     """Groups of ranks that each drive one reference engine."""
