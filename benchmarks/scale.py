@@ -73,7 +73,7 @@ class SimulatedGroup:
         assert isinstance(event, Outcome)
         ended = round(clock(), 4)
         work = Work(self.name, round(ended - self._seconds, 4), ended, self._seconds)
-        return [dataclasses.replace(event, work=(work,))]  # type: ignore[list-item]
+        return [dataclasses.replace(event, work=(work,))]
 
     def close(self) -> None:
         pass
