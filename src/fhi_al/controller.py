@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from fhi_al.effects import Effect, Evaluate, Export, Train
 from fhi_al.errors import FhiAlError
 from fhi_al.events import Closed, Event, Failed, Started
 from fhi_al.journal import Journal
+from fhi_al.parallel.batching import Batching
 from fhi_al.parallel.channels import Channel, Patience
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.state import State
@@ -50,6 +52,7 @@ class Controller:
         self.journal = journal
         self.channels = channels
         self.listeners = listeners
+        self._batching = Batching()
 
     def run(self) -> None:
         """Work until the goal is reached.
@@ -96,15 +99,21 @@ class Controller:
         sequential = not self.state.rules.asynchronous
         room = {channel: channel.room for channel in self.channels}
         chosen: list[tuple[Effect, Channel]] = []
-        for effect in wanted(self.state):
+        waiting = deque(e for e in wanted(self.state) if e.id not in self.state.in_flight)
+        while waiting and any(room.values()):
             if sequential and (chosen or self.state.in_flight):
                 break
-            if effect.id in self.state.in_flight:
-                continue
+            effect = waiting.popleft()
             able = [channel for channel in self.channels if channel.takes(effect) and room[channel]]
             if not able:
                 continue
-            channel = max(able, key=lambda channel: room[channel])
+            channel = max(able, key=lambda c: (room[c], self._batching.fits(c.name, effect)))
+            better = effect if sequential else self._batching.choose(channel.name, effect, waiting)
+            if better is not effect:
+                waiting.remove(better)
+                waiting.appendleft(effect)
+                effect = better
+            self._batching.note(channel.name, effect)
             room[channel] -= 1
             chosen.append((effect, channel))
         if chosen:

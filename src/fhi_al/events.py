@@ -128,11 +128,13 @@ class Sampled(Outcome):
         walkers: where the sampling MD stands, or None.
         keys: of the structures, in the order of sampling.
         seconds: of work.
+        compositions: chemical formulas of the structures; none in journals of earlier versions.
     """
 
     walkers: str | None
     keys: tuple[str, ...]
     seconds: float
+    compositions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ class Candidate:
     Attributes:
         reason: `threshold`, `overdue` (long without a crossing), `unstable` (the walker broke,
             this is its last sane frame) or `audit`.
+        composition: chemical formula; "" in journals of earlier versions.
     """
 
     trajectory: int
@@ -167,6 +170,7 @@ class Candidate:
     uncertainty: float
     threshold: float | None
     reason: Literal["threshold", "overdue", "unstable", "audit"]
+    composition: str = ""
 
 
 @dataclass(frozen=True)
