@@ -103,6 +103,8 @@ def train(
     committee = committee or Committee(folder.inputs, torch.device(device))
     sets = prepare(effect, entries, folder, committee)
     committee.weights = None
+    if fast is not None:
+        fast.doubt()
     history: list[Record] = []
     for index in effect.members:
         train_set, valid_set = sets[index]
