@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, Union
 
+from fhi_al.work import Outcome, Place
+
 Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies"]
 Stage = Literal[
     "atomic_energies",
@@ -57,6 +59,8 @@ class Opened:
         elements: chemical symbols in geometry.in, sorted.
         host: where rank 0 runs.
         time: seconds since 1970.
+        startup_s: that the command took to get here.
+        places: of all ranks, in their order.
     """
 
     goal: Goal
@@ -67,6 +71,8 @@ class Opened:
     elements: tuple[str, ...]
     host: str
     time: float
+    startup_s: float = 0.0
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,20 +84,19 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Isolated:
+class Isolated(Outcome):
     """The isolated atoms to be labelled: (element, unpaired electrons, key) each.
 
     Attributes:
         known: (element, eV) where the engine, a pretrained model, has its own; none is labelled.
     """
 
-    effect: str
     atoms: tuple[tuple[str, int, str], ...]
     known: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labelled(Outcome):
     """A label is in the store.
 
     Attributes:
@@ -100,7 +105,6 @@ class Labelled:
         force_error: MAE in eV/Å of the forces predicted when the structure was chosen, or None.
     """
 
-    effect: str
     key: str
     energy: float
     seconds: float
@@ -108,17 +112,16 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class LabelRejected:
+class LabelRejected(Outcome):
     """The reference has no usable result for this structure."""
 
-    effect: str
     key: str
     reason: str
     seconds: float
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Sampled(Outcome):
     """Structures for the initial dataset were written.
 
     Attributes:
@@ -127,7 +130,6 @@ class Sampled:
         seconds: of work.
     """
 
-    effect: str
     walkers: str | None
     keys: tuple[str, ...]
     seconds: float
@@ -168,7 +170,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Advanced:
+class Advanced(Outcome):
     """Molecular dynamics went on.
 
     Attributes:
@@ -181,7 +183,6 @@ class Advanced:
         path: how the forces were computed (`eager`, `compiled`, ...).
     """
 
-    effect: str
     walkers: str
     trajectories: tuple[int, ...]
     steps: tuple[int, ...]
@@ -221,7 +222,7 @@ class MemberState:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Outcome):
     """A checkpoint of the whole committee is stored.
 
     Attributes:
@@ -234,7 +235,6 @@ class Trained:
         seconds: of work.
     """
 
-    effect: str
     weights: str
     members: tuple[MemberState, ...]
     trained: tuple[int, ...]
@@ -268,25 +268,23 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluated(Outcome):
     """The errors of a checkpoint."""
 
-    effect: str
     errors: tuple[Errors, ...]
     seconds: float
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Outcome):
     """Files for the user were written; paths relative to the run's folder."""
 
-    effect: str
     files: tuple[str, ...]
     seconds: float
 
 
 @dataclass(frozen=True)
-class Imported:
+class Imported(Outcome):
     """The user's data and models were taken over as label files and a checkpoint.
 
     Attributes:
@@ -295,7 +293,6 @@ class Imported:
         files: where they came from.
     """
 
-    effect: str
     weights: str | None
     entries: tuple[Entry, ...]
     files: tuple[str, ...]

@@ -31,6 +31,7 @@ from fhi_al.parallel.channels import (
 )
 from fhi_al.parallel.layout import Layout, plan_layout, visible_gpus
 from fhi_al.parallel.ml_worker import MlWorker
+from fhi_al.parallel.placement import describe_places, place_of
 from fhi_al.parallel.workers import (
     FailureChannel,
     ReferenceWorker,
@@ -45,6 +46,7 @@ from fhi_al.procedures.state import State
 from fhi_al.reference.engine import Engine, engine_class
 from fhi_al.run_folder import RunFolder
 from fhi_al.settings import AL_FILE, MACE_FILE, Inputs, load_inputs, resolved_yaml
+from fhi_al.work import Place
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +138,8 @@ class _Launch:
         self._rank = comm.rank if comm is not None else 0
         self._group: Any = None
         self._ml_comm: Any = None
+        self._threads = 1
+        self._places: list[Place] = []
         self._journal: Journal | None = None
         self._state: State | None = None
 
@@ -146,7 +150,7 @@ class _Launch:
             return 0
         folder = RunFolder(plan.inputs, plan.engine_digest)
         alone_for_ase()
-        claim_threads(self._comm)
+        self._threads = claim_threads(self._comm)
         with _new_folder(folder.reference, keep=False) as keep:
             engine, ml = self._agree_on_workers(plan, folder)
             keep()
@@ -232,9 +236,12 @@ class _Launch:
         engine: Engine | None = None
         ml: MlWorker | None = None
         known: dict[str, float] | None = None
+        device = "cpu"
         try:
             if number is not None:
                 engine = self._engine(number, plan, folder)
+                # Only engines that are torch models have one.
+                device = getattr(engine, "device", device)
                 if engine is not None and plan.needs_atoms:
                     known = engine.atomic_energies()
         except InputError as error:
@@ -253,12 +260,20 @@ class _Launch:
         except FhiAlError as error:
             # Not to be raised here: the other ranks wait for this one's answer.
             problems.append(str(error))
-        answers = gather(self._comm, (problems, known))
+        place = place_of(
+            layout,
+            self._rank,
+            parallel_engine=engine_class(plan.inputs.reference.engine).parallel,
+            device=device,
+            threads=self._threads,
+        )
+        answers = gather(self._comm, (problems, known, place))
         # The ranks of a group report the same problem: once is enough.
-        if everything := list(dict.fromkeys(p for ranks, _ in answers for p in ranks)):
+        if everything := list(dict.fromkeys(p for ranks, *_ in answers for p in ranks)):
             raise InputError(everything)
+        self._places = [place for *_, place in answers]
         if ml is not None:
-            ml.atomic_energies = next((known for _, known in answers if known), {})
+            ml.atomic_energies = next((known for _, known, _ in answers if known), {})
         return engine, ml
 
     def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> Engine | None:
@@ -280,8 +295,10 @@ class _Launch:
         assert self._journal is not None
         stage_log = StageLog(folder.logs)
         start_logging(plan.inputs.mace.misc.log_level, stage_log)
+        stage_log.turn_to(self._state.stage)
         _write_settings(plan.inputs, folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
+        log.info("Ranks:\n%s", describe_places(self._places))
         for warning in plan.inputs.warnings:
             log.warning("%s", warning)
         channels: list[Channel] = []
@@ -302,7 +319,7 @@ class _Launch:
             channels.append(FailureChannel(self._comm))
         channels.append(InlineChannel("ml", ml, reference=False))
         listeners: list[Listener] = [Narrator(self._state, stage_log), Housekeeper(folder)]
-        opened = opening(self._goal, plan.inputs, plan.engine_digest)
+        opened = opening(self._goal, plan.inputs, plan.engine_digest, self._places)
         self._journal.append(opened)
         controller = Controller(self._state, self._journal, channels, listeners)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterable
 
 from fhi_al import __version__
 from fhi_al.errors import InputError
@@ -13,6 +14,7 @@ from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import fold, step
 from fhi_al.procedures.state import State
 from fhi_al.settings import Inputs
+from fhi_al.work import Place, since_start
 
 
 def rules_of(inputs: Inputs) -> Rules:
@@ -58,8 +60,15 @@ def rules_of(inputs: Inputs) -> Rules:
     )
 
 
-def opening(goal: Goal, inputs: Inputs, digest: str) -> Opened:
-    """The event with which a command begins."""
+def opening(goal: Goal, inputs: Inputs, digest: str, places: Iterable[Place] = ()) -> Opened:
+    """The event with which a command begins.
+
+    Args:
+        goal: of the command.
+        inputs: what the user asked for.
+        digest: of the reference engine.
+        places: of all ranks.
+    """
     return Opened(
         goal=goal,
         settings=rules_of(inputs).to_json(),
@@ -69,6 +78,8 @@ def opening(goal: Goal, inputs: Inputs, digest: str) -> Opened:
         elements=inputs.elements,
         host=socket.gethostname(),
         time=time.time(),
+        startup_s=round(since_start(), 2),
+        places=tuple(places),
     )
 
 

@@ -25,6 +25,7 @@ from fhi_al.parallel.channels import (
     Worker,
     send,
     share,
+    timed,
     wait,
 )
 from fhi_al.reference.engine import Engine
@@ -120,7 +121,7 @@ def serve(comm: Any, worker: Worker) -> None:
         if effect is None:
             worker.close()
             return
-        send(comm, _finish(worker.run(effect)), 0, TAG_EVENT)
+        send(comm, _finish(timed(worker.run(effect))), 0, TAG_EVENT)
 
 
 def _finish(slices: Slices) -> Event:

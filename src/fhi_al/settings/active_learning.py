@@ -237,7 +237,7 @@ class Parallel(Section):
 
     asynchronous: bool = True
     """Whether the kinds of work overlap. `false`: one after the other, which implies
-    `MISC.deterministic`."""
+    `MISC.deterministic` unless that is set."""
 
 
 class Misc(Section):
