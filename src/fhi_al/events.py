@@ -10,7 +10,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, Union
 
 Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies"]
@@ -25,6 +25,7 @@ Stage = Literal[
 ]
 Split = Literal["train", "valid", "audit"]
 Purpose = Literal["atom", "md", "initial", "candidate", "audit"]
+RejectionKind = Literal["scf", "integrity", "outlier", "library death"]
 
 ALL_MEMBERS = -1
 
@@ -57,6 +58,7 @@ class Opened:
         elements: chemical symbols in geometry.in, sorted.
         host: where rank 0 runs.
         time: seconds since 1970.
+        reference: the REFERENCE section, with the rescue ladder, which the digest doesn't cover.
     """
 
     goal: Goal
@@ -67,6 +69,7 @@ class Opened:
     elements: tuple[str, ...]
     host: str
     time: float
+    reference: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class Labelled:
         energy: of the label, in eV.
         seconds: that the engine worked; 0 where the label was there already.
         force_error: MAE in eV/Å of the forces predicted when the structure was chosen, or None.
+        formula: chemical formula of the structure; with `n_atoms`, what energies are compared by.
+        rescue: the settings by which the SCF converged, where it took others than the normal ones.
     """
 
     effect: str
@@ -105,16 +110,26 @@ class Labelled:
     energy: float
     seconds: float
     force_error: float | None = None
+    formula: str = ""
+    n_atoms: int = 0
+    rescue: str = ""
 
 
 @dataclass(frozen=True)
 class LabelRejected:
-    """The reference has no usable result for this structure."""
+    """The reference has no usable result for this structure.
+
+    Attributes:
+        kind: what failed.
+        attempts: calculations that were made, those of the rescue ladder included.
+    """
 
     effect: str
     key: str
     reason: str
     seconds: float
+    kind: RejectionKind = "scf"
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -206,6 +221,9 @@ class MemberState:
         stale_epochs: since the best loss improved by more than `margin`.
         n_train: structures trained on.
         n_valid: structures validated on.
+        n_energies: of those trained on, with an energy that enters the loss.
+        n_forces: likewise with forces.
+        n_stresses: likewise with a stress (or virials).
     """
 
     epoch: int
@@ -218,6 +236,9 @@ class MemberState:
     stale_epochs: int
     n_train: int
     n_valid: int
+    n_energies: int = 0
+    n_forces: int = 0
+    n_stresses: int = 0
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def rules_of(inputs: Inputs) -> Rules:
         converge_on=inputs.convergence.on,
         max_final_epochs=inputs.convergence.max_epochs,
         final_patience=inputs.convergence.patience,
+        max_energy_deviation_eV_per_atom=al.max_energy_deviation_eV_per_atom,
     )
 
 
@@ -69,6 +70,7 @@ def opening(goal: Goal, inputs: Inputs, digest: str) -> Opened:
         elements=inputs.elements,
         host=socket.gethostname(),
         time=time.time(),
+        reference=inputs.reference.model_dump(mode="json"),
     )
 
 

@@ -157,6 +157,11 @@ def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | N
     """List what the user wrote and this run does not use."""
     active, md = al.active_learning, al.md
     unused = []
+    if mace.training.forces_weight == 0:
+        unused.append(
+            f"{MACE_FILE}: TRAINING.forces_weight is 0: no forces are learned, and the "
+            "uncertainty, which is the spread of the forces, may mean little."
+        )
     if not mace.misc.restart_latest:
         unused.append(
             f"{MACE_FILE}: MISC.restart_latest: false has no effect; to start afresh, "
