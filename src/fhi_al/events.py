@@ -172,6 +172,7 @@ class Candidate:
     Attributes:
         reason: `threshold`, `overdue` (long without a crossing), `unstable` (the walker broke,
             this is its last sane frame) or `audit`.
+        detail: of an unstable walker: what broke, in words and numbers.
     """
 
     trajectory: int
@@ -180,6 +181,7 @@ class Candidate:
     uncertainty: float
     threshold: float | None
     reason: Literal["threshold", "overdue", "unstable", "audit"]
+    detail: str = ""
 
 
 @dataclass(frozen=True)

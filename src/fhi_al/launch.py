@@ -20,6 +20,7 @@ from fhi_al.events import Goal
 from fhi_al.files import why_not_writable, write_text
 from fhi_al.housekeeping import Housekeeper
 from fhi_al.journal import Journal, read_journal
+from fhi_al.kept_aside import KeptAside
 from fhi_al.narrator import Narrator, StageLog, start_logging, start_worker_logging
 from fhi_al.opening import join_run, opening
 from fhi_al.parallel.channels import (
@@ -311,6 +312,8 @@ class _Launch:
             channels.append(FailureChannel(self._comm))
         channels.append(InlineChannel("ml", ml, reference=False))
         listeners: list[Listener] = [Narrator(self._state, stage_log), Housekeeper(folder)]
+        if self._goal != "atomic_energies":  # which has a journal of its own
+            listeners.append(KeptAside(folder, self._state))
         opened = opening(self._goal, plan.inputs, plan.engine_digest)
         self._journal.append(opened)
         controller = Controller(self._state, self._journal, channels, listeners)

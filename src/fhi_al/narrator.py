@@ -200,7 +200,10 @@ def _advanced(stage: Stage, state: State, event: events.Advanced) -> str:
         text += f"; largest uncertainty {1000 * max(last.uncertainties):.1f} meV/Å"
         text += f", {sum(last.temperatures) / len(last.temperatures):.0f} K"
     for candidate in event.candidates:
-        text += f"; trajectory {candidate.trajectory} chosen ({candidate.reason})"
+        why: str = candidate.reason
+        if candidate.detail:
+            why = f"{why} after step {candidate.step}: {candidate.detail}"
+        text += f"; trajectory {candidate.trajectory} chosen ({why})"
     return text
 
 

@@ -72,6 +72,8 @@ def _n_waiting(active: ActiveState) -> int:
 
 
 def _chosen(state: State, active: ActiveState, candidate: Candidate) -> None:
+    if candidate.reason == "unstable":
+        state.unstable[candidate.key] = candidate
     if candidate.key in state.outcomes or candidate.key in active.audits:
         return
     if candidate.reason == "audit":

@@ -9,7 +9,7 @@ from statistics import median
 from fhi_al.events import Event, Labelled, LabelRejected
 from fhi_al.procedures.state import Rejection, State
 
-FEWEST = 10
+FEWEST = 3
 """Energies of a composition before any is called an outlier."""
 
 SPREADS = 10.0

@@ -174,6 +174,7 @@ class State:
         n_valid: structures in all validation sets together.
         outcomes: key -> whether it got a label, for every structure with an outcome.
         rejected: key -> why it got none.
+        unstable: key -> the last sane frame of a walker that broke down.
         energies: chemical formula -> the energies of its labels in eV, sorted.
         in_flight: effects handed out by this command and not finished, with their workers.
         n_trained: trainings so far, which number the checkpoints; likewise the other counts.
@@ -191,6 +192,7 @@ class State:
     outcomes: dict[str, bool] = field(default_factory=dict)
     n_rejected: int = 0
     rejected: dict[str, Rejection] = field(default_factory=dict)
+    unstable: dict[str, Candidate] = field(default_factory=dict)
     energies: dict[str, list[float]] = field(default_factory=dict)
     in_flight: dict[str, str] = field(default_factory=dict)
     weights: str | None = None
