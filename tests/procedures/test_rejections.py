@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from fhi_al.events import Event, Labelled, Opened
+from fhi_al.events import Advanced, Candidate, Check, Event, Labelled, Opened
 from fhi_al.procedures.rejections import outlier
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.simulated import SimulatedWorker, simulated_rules
@@ -86,3 +86,26 @@ def test_an_outlier_enters_no_dataset_and_its_walker_goes_back():
     assert about.kind == "outlier"
     assert {state.rejected[key].trajectory for key in wrong} <= went_back
     assert fold(journal) == state
+
+
+def test_a_walker_that_breaks_where_the_reference_was_asked_ends_the_run():
+    rules = simulated_rules(num_trajectories=1)
+
+    class Hopeless(SimulatedWorker):
+        def _advance(self, effect):
+            key = self._key("frontier", effect.resets)
+            broken = Candidate(0, 0, key, 0.1, None, "unstable", "a force of 1000 eV/Å")
+            check = Check((), (), (), ())
+            return Advanced(effect.id, effect.id, (0,), (0,), (check,), (broken,), 0.0, "simulated")
+
+    worker = Hopeless(rules)
+    state = step(None, Opened("run", rules.to_json(), "digest", "0", 3, ("H",), "host", 0.0))
+    for _ in range(200):
+        if state.failure:
+            break
+        state = step(state, worker.answer(wanted(state)[0]))
+    assert "broke down 3 times" in str(state.failure)
+    assert "a force of 1000 eV/Å" in str(state.failure)
+    # Its structures are told of; each was labelled once.
+    assert set(state.unstable) <= set(state.outcomes)
+    assert len(worker.labelled) == len(set(worker.labelled))

@@ -620,3 +620,24 @@ def test_stage_two_needs_the_energy(folder):
 def test_learning_no_forces_is_no_secret(folder):
     inputs = load_inputs(folder(mace="TRAINING: {forces_weight: 0}\n"))
     assert any("no forces are learned" in warning for warning in inputs.warnings)
+
+
+# --- a geometry that makes no sense ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        ("atom 0 0 0 O\natom 0 0 0.4 H\n", "atoms 1 (O) and 2 (H) are 0.400 Å apart"),
+        ("atom 0 0 0 O\natom 0 0 0.96 H\natom 0 0 20 H\n", "atom 3 (H) is 19.0 Å away"),
+        (SILICON.replace("0.25 0.25 0.25", "0.95 0.95 0.95"), "(of a periodic image) are 0.4"),
+    ],
+)
+def test_a_geometry_that_makes_no_sense_is_refused(folder, geometry, message):
+    (problem,) = problems_of(folder(geometry=geometry))
+    assert message in problem
+    assert "MD." in problem
+
+
+def test_an_atom_alone_makes_sense(folder):
+    assert len(load_inputs(folder(geometry="atom 0 0 0 O\n")).structure) == 1

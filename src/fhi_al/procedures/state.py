@@ -80,6 +80,7 @@ class WalkerState:
         epochs_left: before it moves on, while training.
         home: key of its last labelled structure; None means geometry.in.
         reset: it must be put back to `home` before it moves.
+        breakdowns: in a row, without a step, at structures that the reference has been asked for.
     """
 
     status: WalkerStatus = "running"
@@ -90,6 +91,7 @@ class WalkerState:
     epochs_left: int = 0
     home: str | None = None
     reset: bool = False
+    breakdowns: int = 0
 
 
 @dataclass
