@@ -20,6 +20,7 @@ from fhi_al.events import Goal
 from fhi_al.files import why_not_writable, write_text
 from fhi_al.housekeeping import Housekeeper
 from fhi_al.journal import Journal, read_journal
+from fhi_al.kept_aside import KeptAside
 from fhi_al.narrator import Narrator, StageLog, start_logging, start_worker_logging
 from fhi_al.opening import join_run, opening
 from fhi_al.parallel.channels import (
@@ -43,7 +44,8 @@ from fhi_al.parallel.workers import (
 from fhi_al.parallel.world import alone_for_ase, claim_threads, peak_memory_mb, world
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
-from fhi_al.reference.engine import Engine, engine_class
+from fhi_al.reference.engine import Labeller, engine_class
+from fhi_al.reference.rescue import RescuingEngine
 from fhi_al.run_folder import RunFolder
 from fhi_al.settings import AL_FILE, MACE_FILE, Inputs, load_inputs, resolved_yaml
 from fhi_al.work import Place
@@ -225,7 +227,7 @@ class _Launch:
 
     def _agree_on_workers(
         self, plan: _Plan, folder: RunFolder
-    ) -> tuple[Engine | None, MlWorker | None]:
+    ) -> tuple[Labeller | None, MlWorker | None]:
         """Every rank makes what it needs for its role; if any can't, none goes on."""
         layout = plan.layout
         number = layout.group_of(self._rank)
@@ -233,7 +235,7 @@ class _Launch:
             own = self._comm.Split(0 if number is None else number + 1, self._rank)
             self._group, self._ml_comm = (None, own) if number is None else (own, None)
         problems: list[str] = []
-        engine: Engine | None = None
+        engine: Labeller | None = None
         ml: MlWorker | None = None
         known: dict[str, float] | None = None
         device = "cpu"
@@ -276,7 +278,7 @@ class _Launch:
             ml.atomic_energies = next((known for _, known, _ in answers if known), {})
         return engine, ml
 
-    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> Engine | None:
+    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> Labeller | None:
         group = self._group
         inputs = plan.inputs
         kind = engine_class(inputs.reference.engine)
@@ -285,10 +287,18 @@ class _Launch:
         directory = folder.reference / f"group{number}"
         directory.mkdir(parents=True, exist_ok=True)
         comm = group if kind.parallel else None
-        return kind(inputs.reference, inputs.control, inputs.elements, comm, directory)
+        return RescuingEngine(
+            kind,
+            inputs.reference,
+            inputs.control,
+            inputs.elements,
+            comm,
+            directory,
+            inputs.al.active_learning.max_net_force_eV_per_A,
+        )
 
     def _control(
-        self, plan: _Plan, folder: RunFolder, engine: Engine | None, ml: MlWorker | None
+        self, plan: _Plan, folder: RunFolder, engine: Labeller | None, ml: MlWorker | None
     ) -> None:
         assert ml is not None
         assert self._state is not None
@@ -319,6 +329,8 @@ class _Launch:
             channels.append(FailureChannel(self._comm))
         channels.append(InlineChannel("ml", ml, reference=False))
         listeners: list[Listener] = [Narrator(self._state, stage_log), Housekeeper(folder)]
+        if self._goal != "atomic_energies":  # which has a journal of its own
+            listeners.append(KeptAside(folder, self._state))
         opened = opening(self._goal, plan.inputs, plan.engine_digest, self._places)
         self._journal.append(opened)
         controller = Controller(self._state, self._journal, channels, listeners)

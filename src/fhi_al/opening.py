@@ -57,6 +57,7 @@ def rules_of(inputs: Inputs) -> Rules:
         converge_on=inputs.convergence.on,
         max_final_epochs=inputs.convergence.max_epochs,
         final_patience=inputs.convergence.patience,
+        max_energy_deviation_eV_per_atom=al.max_energy_deviation_eV_per_atom,
     )
 
 
@@ -80,6 +81,7 @@ def opening(goal: Goal, inputs: Inputs, digest: str, places: Iterable[Place] = (
         time=time.time(),
         startup_s=round(since_start(), 2),
         places=tuple(places),
+        reference=inputs.reference.model_dump(mode="json"),
     )
 
 

@@ -13,7 +13,8 @@ import torch
 from fhi_al import effects, events
 from fhi_al.ensemble.predict import Driver
 from fhi_al.ensemble.uncertainty import UNCERTAINTIES
-from fhi_al.errors import JournalError
+from fhi_al.errors import FhiAlError, JournalError
+from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import INTEGRATORS, Integrator
 from fhi_al.md.perturb import perturbed
 from fhi_al.md.selection import Selection
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MAX_SECONDS = 30.0
 MAX_CHECKS_DETERMINISTIC = 100
+_MAX_BREAKDOWNS = 20
 
 
 def advance(
@@ -158,7 +160,7 @@ def _shard(walkers: Walkers, trajectories: Sequence[int], inputs: Inputs, driver
     index = {int(trajectory): i for i, trajectory in enumerate(walkers.trajectories)}
     moving = walkers.select(index[trajectory] for trajectory in trajectories)
     uncertainty = UNCERTAINTIES[inputs.al.active_learning.uncertainty]
-    return Shard(moving, driver, _integrator(inputs), uncertainty)
+    return Shard(moving, driver, _integrator(inputs), uncertainty, _guard(inputs))
 
 
 def sample(
@@ -213,14 +215,29 @@ def _sample_trajectory(
         walkers = _start(inputs, 1, "foundation", driver.device)
     else:
         walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
-    shard = Shard(walkers, driver, _integrator(inputs), UNCERTAINTIES["max_atomic_sd"])
+    uncertainty = UNCERTAINTIES["max_atomic_sd"]
+    shard = Shard(walkers, driver, _integrator(inputs), uncertainty, _guard(inputs))
     keys: list[str] = []
+    breakdowns = 0
     while len(keys) < effect.count:
         (frame,) = yield from shard.advance(inputs.al.active_learning.skip_step_initial)
         if frame.broken:
             # It is back at the sample before, with other velocities.
-            log.warning("MD with the pretrained model exploded at step %d; goes back", frame.step)
+            log.warning(
+                "MD with the pretrained model is unstable after step %d: %s; it goes back",
+                frame.frontier,
+                frame.broken,
+            )
+            breakdowns += 1
+            if breakdowns >= _MAX_BREAKDOWNS:
+                raise FhiAlError(
+                    f"MD with the pretrained model broke down {breakdowns} times in a row after "
+                    f"step {frame.step}, the last time with {frame.broken}: it doesn't know this "
+                    "system. Choose another ACTIVE_LEARNING.initial_sampling (perturb, aimd), or a "
+                    "smaller MD.timestep_fs"
+                )
             continue
+        breakdowns = 0
         structure, _ = shard.structure(0)
         keys.append(folder.structures.put(structure, folder.engine_digest))
     walkers.save(folder.walkers(effect.id))
@@ -264,6 +281,10 @@ def reference_step(effect: effects.ReferenceStep, folder: RunFolder) -> events.S
     return events.Sampled(
         effect=effect.id, walkers=effect.id, keys=(key,), seconds=time.monotonic() - began
     )
+
+
+def _guard(inputs: Inputs) -> Guard:
+    return Guard(inputs.al.md, inputs.structure)
 
 
 def _integrator(inputs: Inputs) -> Integrator:
