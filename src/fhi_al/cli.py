@@ -62,11 +62,24 @@ def _main(name: str, goal: Goal, description: str, argv: Sequence[str] | None = 
         metavar="DIR",
         help="folder with the input files; results go there too (default: this folder)",
     )
+    parser.add_argument(
+        "--walltime",
+        metavar="HH:MM:SS",
+        help="time from now within which to stop, in good order (also D-HH:MM:SS, or seconds; "
+        "default: the end that Slurm gives the job, else none)",
+    )
     arguments = parser.parse_args(argv)
+
+    from fhi_al.walltime import parse_walltime
+
+    try:
+        walltime = arguments.walltime and parse_walltime(arguments.walltime)
+    except ValueError as error:
+        parser.error(f"argument --walltime: {error}")
 
     from fhi_al.launch import launch
 
-    return launch(goal, arguments.directory)
+    return launch(goal, arguments.directory, walltime)
 
 
 if __name__ == "__main__":

@@ -314,7 +314,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Closed:
-    """The command ended in an orderly way; effects started but not finished don't count."""
+    """The command ends in an orderly way; effects started but not finished don't count.
+
+    Where it was asked to stop, this is written at once; what ends in time still follows.
+    """
 
     reason: str
     time: float

@@ -8,18 +8,21 @@ damage, and is refused.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from fhi_al.errors import JournalError
 from fhi_al.events import Event, from_json, to_json
-from fhi_al.files import sync
+from fhi_al.files import storage_error, sync
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,9 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
                 break
             raise JournalError(
                 f"{path}: record {index} is damaged ({error}), and {len(lines) - index - 1} lines "
-                "follow it, so this is not the trace of a kill. Keep a copy of the folder, and "
-                "put back the file from a backup"
+                "follow it, so this is not the trace of a kill. Put back the file from a backup, "
+                f"or see what `FHI_AL-journal check {path.parent.parent}` finds, and go back to "
+                "the state before the damage with `FHI_AL-journal repair`"
             ) from None
         size += len(line) + 1
     return records, size
@@ -101,15 +105,36 @@ class Journal:
         self.path = path
         self.records: list[Record] = []
         self._file: int | None = None
+        self._lock = threading.Lock()
         if path.exists():
             self.records, size = read_journal(path)
             if path.stat().st_size > size:
-                os.truncate(path, size)
-                sync(path)
+                try:
+                    os.truncate(path, size)
+                    sync(path)
+                except OSError as error:
+                    raise storage_error(path, error) from error
         self._next = len(self.records)
 
     def append(self, *events: Event) -> None:
-        """Write events; when this returns, the disk has them."""
+        """Write events; when this returns, the disk has them.
+
+        Raises:
+            StorageError: the file system refuses; none of the events is in the journal.
+        """
+        with self._lock:
+            try:
+                self._append(events)
+            except OSError as error:
+                raise storage_error(self.path, error) from error
+
+    def append_last(self, event: Event) -> None:
+        """Write an event, and nothing after it: from here on, other threads wait for ever."""
+        self._lock.acquire()
+        with contextlib.suppress(OSError):
+            self._append((event,))
+
+    def _append(self, events: Sequence[Event]) -> None:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -120,7 +145,7 @@ class Journal:
         try:
             written = os.write(self._file, data)
             if written < len(data):
-                raise OSError(f"{self.path}: only {written} of {len(data)} bytes were written")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file)
         except OSError:
             # Leave no half record for a later append to build on.

@@ -225,7 +225,8 @@ def _imported(stage: Stage, state: State, event: events.Imported) -> str:
 
 
 def _failed(stage: Stage, state: State, event: events.Failed) -> str:
-    return f"rank {event.rank} on {event.host} failed: {event.error}\n{event.traceback}"
+    text = f"rank {event.rank} on {event.host} failed: {event.error}"
+    return f"{text}\n{event.traceback}" if event.traceback else text
 
 
 _TELLERS: dict[type, Callable[[Stage, State, Any], str]] = {

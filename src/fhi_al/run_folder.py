@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from fhi_al.errors import InputError
+from fhi_al.files import why_not_writable
 from fhi_al.labels import LabelStore, StructureStore
 from fhi_al.settings import Inputs
 
@@ -79,3 +84,34 @@ class RunFolder:
     def logs(self) -> Path:
         """The folder of the log files."""
         return self.root / self.inputs.mace.general.log_dir
+
+    def check_writable(self) -> None:
+        """Make sure that files can be made wherever the run will.
+
+        Raises:
+            InputError: somewhere they can't.
+        """
+        checkpoints = self.checkpoint("none", 0).parent
+        paths = {self.root, self.restart, self.data, self.models, self.results, self.logs}
+        problems = [why for path in {*paths, checkpoints} if (why := why_not_writable(path))]
+        if problems:
+            raise InputError(sorted(problems))
+
+
+@contextlib.contextmanager
+def no_trace_of_failure(path: Path) -> Iterator[Callable[[], None]]:
+    """Remove a folder at the end, if it is new, unless the function that this gives is called."""
+    new = not path.exists()
+    kept: list[bool] = []
+    try:
+        yield lambda: kept.append(True)
+    finally:
+        if new and not kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove the working folders of engines that left nothing there."""
+    for path in (*folder.glob("*"), folder):
+        with contextlib.suppress(OSError):
+            path.rmdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,11 @@ MAX_CHECKS_DETERMINISTIC = 100
 
 
 def advance(
-    effect: effects.Advance, folder: RunFolder, driver: Driver, team: Sequence[Part] = ()
+    effect: effects.Advance,
+    folder: RunFolder,
+    driver: Driver,
+    team: Sequence[Part] = (),
+    hurried: Callable[[], bool] = lambda: False,
 ) -> Generator[None, None, events.Advanced]:
     """Run molecular dynamics until a structure is chosen, a walker is at its end, or time is up.
 
@@ -48,6 +52,8 @@ def advance(
         driver: the committee.
         team: parts that other ranks move. Trajectories are dealt round: the first to this
             process, the second to the first of the team, and so on.
+        hurried: whether to end at the next check. Where two runs must be the same, this has no
+            effect: what is cut short there has to be done again as a whole.
 
     Yields:
         After every MD step.
@@ -97,7 +103,7 @@ def advance(
             # Nothing may depend on the clock.
             if len(checks) >= MAX_CHECKS_DETERMINISTIC:
                 break
-        elif time.monotonic() - began > MAX_SECONDS:
+        elif hurried() or time.monotonic() - began > MAX_SECONDS:
             break
 
     for part in parts:
