@@ -9,7 +9,6 @@ damage, and is refused.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import threading
@@ -143,9 +142,9 @@ class Journal:
         data = b"".join(_encode(self._next + i, now, event) for i, event in enumerate(events))
         start = os.fstat(self._file).st_size
         try:
-            written = os.write(self._file, data)
-            if written < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError:
             # Leave no half record for a later append to build on.

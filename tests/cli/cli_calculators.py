@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,8 @@ class LoggedXtb(Calculator):
     Args:
         log: a line is appended to this file at the start of every call: the structure's positions.
         trouble: while this file exists, the third call and all after it end as the file says. With
-            `stuck`, they wait in compiled code until somebody writes to the FIFO beside the file.
+            `stuck`, they wait in compiled code until somebody writes to the FIFO beside the file;
+            with `full`, this rank can write no file from then on.
     """
 
     implemented_properties: ClassVar = ["energy", "free_energy", "forces"]
@@ -54,6 +56,10 @@ def _meet(trouble: Path) -> None:
         # Not by Python: it would handle signals while it waits.
         ctypes.CDLL(None).read(gate, ctypes.create_string_buffer(1), 1)
         os.close(gate)
+        return
+    if how == "full":
+        # No file of this rank may become larger: as if the disk were full.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         return
     if how == "error":
         raise ValueError("the calculator was told to fail")

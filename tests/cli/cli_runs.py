@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sysconfig
@@ -144,6 +145,8 @@ class Running:
         directory: Path,
         ranks: int | None = None,
         options: Sequence[str] = (),
+        *,
+        limit: int = resource.RLIM_INFINITY,
         **variables: str,
     ) -> None:
         self.output = directory.parent / f"{directory.name}.output"
@@ -157,6 +160,8 @@ class Running:
                 cwd=directory.parent,
                 env=environment(**variables),
                 start_new_session=True,
+                # A file that would become larger can't be written.
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
             )
         self._ranks = ranks
 

@@ -5,47 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cli_runs import Done, Running, call, journal, labelled, write_inputs
+from cli_runs import Done, Running, call, journal, labelled
+from fault_runs import TROUBLE, calls, logged_run, n_records, wait_until
 
 from fhi_al.events import Closed, Started
 
 Start = Callable[..., Running]
-TROUBLE = "trouble"
-SHORT = {"initial_intermediate_epochs": 2, "max_initial_epochs": 4}
-
-
-def logged_run(folder: Path, **sections: Any) -> Path:
-    """Inputs of a run that would take minutes, and whose reference writes down every call."""
-    arguments = {"log": str(folder / "calls.txt"), "trouble": str(folder / TROUBLE)}
-    reference = {
-        "engine": "ase",
-        "calculator": "cli_calculators.LoggedXtb",
-        "arguments": arguments,
-    }
-    long = {"max_set_size": 500, "max_MD_steps": 2000, "max_epochs_worker": 1}
-    return write_inputs(folder, al={"ACTIVE_LEARNING": long, "REFERENCE": reference, **sections})
-
-
-def calls(folder: Path) -> Counter[str]:
-    path = folder / "calls.txt"
-    return Counter(path.read_text().split()) if path.exists() else Counter()
-
-
-def wait_until(running: Running, true: Callable[[], bool]) -> None:
-    while not true():
-        assert running.alive(), running.output.read_text()
-        time.sleep(0.01)
-
-
-def n_records(folder: Path) -> int:
-    path = folder / "restart" / "journal.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+# Some minutes of work.
+LONG = {"max_set_size": 500, "max_MD_steps": 2000, "max_epochs_worker": 1}
 
 
 def check_stop(folder: Path, done: Done, reason: str) -> None:
@@ -71,7 +42,7 @@ def check_stop(folder: Path, done: Done, reason: str) -> None:
 def test_a_signal_stops_the_run_and_the_next_command_goes_on(
     start: Start, tmp_path: Path, ranks: int | None, number: signal.Signals, target: int | str
 ) -> None:
-    folder = logged_run(tmp_path / "run")
+    folder = logged_run(tmp_path / "run", ACTIVE_LEARNING=LONG)
     running = start("FHI_AL", folder, ranks)
     wait_until(running, lambda: n_records(folder) > 15)
     began = time.monotonic()
@@ -94,7 +65,7 @@ def test_a_signal_stops_the_run_and_the_next_command_goes_on(
 
 def stuck_run(start: Start, folder: Path, ranks: int | None, **misc: bool) -> Running:
     """A run whose reference is in compiled code, at its third call."""
-    (folder := logged_run(folder, MISC=misc) / TROUBLE).write_text("stuck")
+    (folder := logged_run(folder, MISC=misc, ACTIVE_LEARNING=LONG) / TROUBLE).write_text("stuck")
     os.mkfifo(folder.with_suffix(".gate"))
     running = start("FHI_AL", folder.parent, ranks)
     wait_until(running, lambda: calls(folder.parent).total() == 3)
@@ -140,7 +111,7 @@ def test_a_second_interrupt_ends_at_once(start: Start, tmp_path: Path) -> None:
 
 
 def test_the_walltime_is_kept(tmp_path: Path) -> None:
-    folder = logged_run(tmp_path / "run")
+    folder = logged_run(tmp_path / "run", ACTIVE_LEARNING=LONG)
     done = call("FHI_AL", folder, options=("--walltime", "0:20"), timeout=60)
     check_stop(folder, done, "walltime")
     assert done.seconds < 20
@@ -149,7 +120,7 @@ def test_the_walltime_is_kept(tmp_path: Path) -> None:
 
 def test_the_end_of_the_slurm_job_is_known(tmp_path: Path) -> None:
     """Nothing is begun that would not end in time."""
-    folder = logged_run(tmp_path / "run")
+    folder = logged_run(tmp_path / "run", ACTIVE_LEARNING=LONG)
     end = {"SLURM_JOB_END_TIME": str(int(time.time() + 15))}
     done = call("FHI_AL", folder, timeout=60, **end)
     check_stop(folder, done, "walltime")
