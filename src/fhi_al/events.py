@@ -57,6 +57,8 @@ class Opened:
         elements: chemical symbols in geometry.in, sorted.
         host: where rank 0 runs.
         time: seconds since 1970.
+        run: name of the run, the same in all its events of this kind.
+        inputs: all settings of the input files, as `SECTION.name`, to be compared with later ones.
     """
 
     goal: Goal
@@ -67,6 +69,8 @@ class Opened:
     elements: tuple[str, ...]
     host: str
     time: float
+    run: str = ""
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

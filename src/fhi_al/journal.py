@@ -62,29 +62,45 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
     Raises:
         JournalError: a record other than the last is damaged.
     """
+    records, damage, torn = read_sound_part(path)
+    if damage:
+        raise JournalError(
+            f"{damage}. Put back the file from a backup, or see what `FHI_AL-journal check "
+            f"{path.parent.parent}` finds, and go back to the state before the damage with "
+            "`FHI_AL-journal repair`"
+        )
+    return records, path.stat().st_size - torn
+
+
+def read_sound_part(path: Path) -> tuple[list[Record], str | None, int]:
+    """Read the records up to the first that is not whole.
+
+    Returns:
+        The records; what is wrong with the one behind them, in words, if others follow it; if it
+        is the last one, the number of its bytes (the trace of a kill).
+    """
     records: list[Record] = []
     size = 0
-    lines = path.read_bytes().split(b"\n")
+    contents = path.read_bytes()
+    lines = contents.split(b"\n")
     for index, line in enumerate(lines):
         last = index >= len(lines) - 2 and not any(lines[index + 1 :])
         if not line and last:
             break
-        complete = index < len(lines) - 1
         try:
-            if not complete:
+            if index == len(lines) - 1:
                 raise ValueError("the line does not end")
             records.append(_decode(line, len(records)))
         except ValueError as error:
             if last:
                 break
-            raise JournalError(
+            damage = (
                 f"{path}: record {index} is damaged ({error}), and {len(lines) - index - 1} lines "
-                "follow it, so this is not the trace of a kill. Put back the file from a backup, "
-                f"or see what `FHI_AL-journal check {path.parent.parent}` finds, and go back to "
-                "the state before the damage with `FHI_AL-journal repair`"
-            ) from None
+                "follow it, so this is not the trace of a kill"
+            )
+            return records, damage, 0
         size += len(line) + 1
-    return records, size
+    return records, None, len(contents) - size
 
 
 class Journal:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from fhi_al import __version__
+from fhi_al.artefacts import missing_artefacts
 from fhi_al.controller import Controller, Listener, WorkerError
-from fhi_al.errors import FhiAlError, InputError, StoppedError
+from fhi_al.errors import FhiAlError, InputError, JournalError, StoppedError
 from fhi_al.events import Closed, Goal
 from fhi_al.housekeeping import Housekeeper
 from fhi_al.journal import Journal
 from fhi_al.lock import FolderLock
 from fhi_al.narrator import Narrator, StageLog, start_logging, start_worker_logging
-from fhi_al.opening import join_run, opening
+from fhi_al.opening import Joined, join_run
 from fhi_al.outcome import describe_stop, keep_traceback, report, write_settings
 from fhi_al.parallel.channels import (
     Channel,
@@ -120,6 +121,7 @@ class _Plan:
     inputs: Inputs
     layout: Layout
     engine_digest: str
+    run: str
     needs_foundation: bool
     needs_atoms: bool
 
@@ -141,6 +143,7 @@ class _Launch:
         self._group: Any = None
         self._ml_comm: Any = None
         self._journal: Journal | None = None
+        self._joined: Joined | None = None
         self._state: State | None = None
 
     def run(self) -> int:
@@ -148,7 +151,7 @@ class _Launch:
         plan = self._agree_on_plan()
         if plan is None:
             return 0
-        folder = RunFolder(plan.inputs, plan.engine_digest)
+        folder = RunFolder(plan.inputs, plan.engine_digest, plan.run)
         alone_for_ase()
         claim_threads(self._comm)
         with no_trace_of_failure(folder.reference) as keep:
@@ -227,7 +230,9 @@ class _Launch:
         self._lock = FolderLock(folder.restart)
         name = "atomic_energies.jsonl" if self._goal == "atomic_energies" else folder.journal.name
         self._journal = Journal(folder.journal.with_name(name))
-        self._state = join_run(self._journal, self._goal, inputs, digest)
+        self._joined = join_run(self._journal, self._goal, inputs, digest)
+        self._state = self._joined.state
+        folder = RunFolder(inputs, digest, self._joined.opened.run)
         self._watch = Watch(
             self._beat,
             self._give_up,
@@ -240,10 +245,19 @@ class _Launch:
             log.info("This run is finished already; nothing to do.")
             report(self._goal, self._state, folder, [])
             return None
+        if missing := missing_artefacts(self._state, folder.artefacts):
+            more = f", and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise JournalError(
+                f"{folder.journal}: files that it names are missing ("
+                f"{', '.join(map(str, missing[:3]))}{more}), or belong to another journal. Put "
+                f"them back, or see what `FHI_AL-journal check {folder.root}` finds, and go back "
+                "to a state that is complete with `FHI_AL-journal repair`"
+            )
         return _Plan(
             inputs,
             layout,
             digest,
+            folder.run,
             needs_foundation=self._state.stage == "initial_dataset"
             and self._state.rules.initial_method == "foundation",
             needs_atoms=self._state.stage == "atomic_energies",
@@ -328,19 +342,25 @@ class _Launch:
     def _drive(self, plan: _Plan, folder: RunFolder, channels: Sequence[Channel]) -> None:
         assert self._state is not None
         assert self._journal is not None
+        assert self._joined is not None
         stage_log = StageLog(folder.logs)
         start_logging(plan.inputs.mace.misc.log_level, stage_log)
         write_settings(plan.inputs, folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
         for warning in plan.inputs.warnings:
             log.warning("%s", warning)
+        for change in self._joined.changes:
+            log.info("Changed since the last command: %s", change)
         walltime = self._walltime
         if walltime.end is not None:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(walltime.end))
             log.info("The command will stop by itself before %s (%s)", when, walltime.source)
             walltime.learn(self._journal)
-        listeners: list[Listener] = [Narrator(self._state, stage_log), Housekeeper(folder)]
-        self._journal.append(opening(self._goal, plan.inputs, plan.engine_digest))
+        listeners: list[Listener] = [
+            Narrator(self._state, stage_log),
+            Housekeeper(folder, self._journal),
+        ]
+        self._journal.append(self._joined.opened)
         controller = Controller(
             self._state,
             self._journal,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from fhi_al.artefacts import Artefacts
 from fhi_al.errors import InputError
 from fhi_al.files import why_not_writable
 from fhi_al.labels import LabelStore, StructureStore
@@ -22,10 +23,12 @@ class RunFolder:
     Attributes:
         inputs: what the user asked for.
         engine_digest: of the reference engine, part of every structure's key.
+        run: name of the run, part of the names of walkers and weights.
     """
 
     inputs: Inputs
     engine_digest: str
+    run: str = ""
 
     @property
     def root(self) -> Path:
@@ -43,22 +46,28 @@ class RunFolder:
         return self.restart / "journal.jsonl"
 
     @cached_property
+    def artefacts(self) -> Artefacts:
+        """The files that events name."""
+        checkpoints = self.root / self.inputs.mace.general.checkpoints_dir
+        return Artefacts(self.restart, checkpoints, self.run)
+
+    @property
     def labels(self) -> LabelStore:
         """Finished labels."""
-        return LabelStore(self.restart / "labels")
+        return self.artefacts.labels
 
-    @cached_property
+    @property
     def structures(self) -> StructureStore:
         """Structures that wait for a label."""
-        return StructureStore(self.restart / "structures")
+        return self.artefacts.structures
 
     def walkers(self, name: str) -> Path:
         """The walkers file of this name."""
-        return self.restart / "walkers" / f"{name}.h5"
+        return self.artefacts.walkers(name)
 
     def checkpoint(self, weights: str, member: int) -> Path:
         """One member's part of a checkpoint of the committee."""
-        return self.root / self.inputs.mace.general.checkpoints_dir / f"{weights}-{member}.pt"
+        return self.artefacts.checkpoint(weights, member)
 
     @property
     def reference(self) -> Path:
@@ -91,9 +100,9 @@ class RunFolder:
         Raises:
             InputError: somewhere they can't.
         """
-        checkpoints = self.checkpoint("none", 0).parent
         paths = {self.root, self.restart, self.data, self.models, self.results, self.logs}
-        problems = [why for path in {*paths, checkpoints} if (why := why_not_writable(path))]
+        paths.add(self.artefacts.checkpoints)
+        problems = [why for path in paths if (why := why_not_writable(path))]
         if problems:
             raise InputError(sorted(problems))
 

@@ -147,11 +147,17 @@ def share(trajectories: Sequence[int], ranks: int, rank: int) -> tuple[int, ...]
 def _walkers(effect: effects.Advance, folder: RunFolder, driver: Driver) -> Walkers:
     """All walkers as an `Advance` begins with them."""
     inputs = folder.inputs
+    count = inputs.al.active_learning.num_trajectories
     if effect.walkers is None:
-        count = inputs.al.active_learning.num_trajectories
         walkers = _start(inputs, count, "active_learning", driver.device)
     else:
         walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
+        if len(walkers) < count:
+            # The number of trajectories was raised since.
+            more = _start(inputs, count, "active_learning", driver.device)
+            more.assign(walkers)
+            walkers = more
+        walkers.temperatures[:] = inputs.al.md.temperature_K
     for reset in effect.resets:
         structure = inputs.structure
         if reset.key is not None:

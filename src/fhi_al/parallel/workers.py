@@ -57,11 +57,14 @@ class ReferenceWorker:
         assert isinstance(effect, Label)
         yield
         labels, key = self._folder.labels, effect.key
-        structure, predicted = self._folder.structures.get(key)
-        seconds = 0.0
+        structures = self._folder.structures
+        seconds, predicted = 0.0, None
         if labels.has(key):
             label = labels.get(key)
+            if structures.has(key):
+                _, predicted = structures.get(key)
         else:
+            structure, predicted = structures.get(key)
             start = time.perf_counter()
             try:
                 label = self._compute(effect, structure)
