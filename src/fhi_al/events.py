@@ -10,7 +10,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, Union
 
 from fhi_al.work import Outcome, Place
@@ -62,7 +62,8 @@ class Opened:
         time: seconds since 1970.
         startup_s: that the command took to get here.
         places: of all ranks, in their order.
-        reference: the REFERENCE section, with the rescue ladder, which the digest doesn't cover.
+        run: name of the run, the same in all its events of this kind.
+        inputs: all settings of the input files, as `SECTION.name`, to be compared with later ones.
     """
 
     goal: Goal
@@ -75,7 +76,8 @@ class Opened:
     time: float
     startup_s: float = 0.0
     places: tuple[Place, ...] = ()
-    reference: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -334,7 +336,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Closed:
-    """The command ended in an orderly way; effects started but not finished don't count."""
+    """The command ends in an orderly way; effects started but not finished don't count.
+
+    Where it was asked to stop, this is written at once; what ends in time still follows.
+    """
 
     reason: str
     time: float

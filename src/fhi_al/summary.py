@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -118,9 +119,9 @@ def _in_loss(state: State) -> tuple[int, int, int]:
 def save_summary(summary: Summary, folder: Path) -> None:
     """Write summary.json and summary.txt."""
     write_text(folder / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
-    path = folder / "summary.txt"
-    with path.open("w", encoding="utf-8") as file:
-        print_summary(summary, Console(file=file, width=100))
+    tables = io.StringIO()
+    print_summary(summary, Console(file=tables, width=100))
+    write_text(folder / "summary.txt", tables.getvalue())
 
 
 def print_summary(summary: Summary, console: Console) -> None:

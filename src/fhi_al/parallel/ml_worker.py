@@ -65,10 +65,15 @@ class MlWorker:
         self._gradients: FastGradients | None = None
         # Compiled code is made and tested for processors; and it rounds as it likes.
         self._compiles = device == "cpu" and not folder.inputs.deterministic
+        self._hurried = False
 
     def run(self, effect: Effect) -> Slices:
         """Carry out an effect in slices: one MD step or one optimizer step each."""
         return _HANDLERS[type(effect)](self, effect)
+
+    def hurry(self) -> None:
+        """Have molecular dynamics end at its next check."""
+        self._hurried = True
 
     def close(self) -> None:
         """Tell the other ML ranks to stop."""
@@ -158,7 +163,9 @@ class MlWorker:
             peer.submit(effect)
         team = [RemotePart(self._comm, rank) for rank in range(1, 1 + len(busy))]
         driver = self._predict(effect.weights)
-        advanced = yield from engine.advance(effect, self._folder, driver, team)
+        advanced = yield from engine.advance(
+            effect, self._folder, driver, team, lambda: self._hurried
+        )
         answers = yield from _answers(busy)
         return replace(advanced, work=_work(answers))
 
