@@ -27,6 +27,7 @@ Stage = Literal[
 ]
 Split = Literal["train", "valid", "audit"]
 Purpose = Literal["atom", "md", "initial", "candidate", "audit"]
+RejectionKind = Literal["scf", "integrity", "outlier", "library death"]
 
 ALL_MEMBERS = -1
 
@@ -61,6 +62,8 @@ class Opened:
         time: seconds since 1970.
         startup_s: that the command took to get here.
         places: of all ranks, in their order.
+        run: name of the run, the same in all its events of this kind.
+        inputs: all settings of the input files, as `SECTION.name`, to be compared with later ones.
     """
 
     goal: Goal
@@ -73,6 +76,8 @@ class Opened:
     time: float
     startup_s: float = 0.0
     places: tuple[Place, ...] = ()
+    run: str = ""
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,21 +108,33 @@ class Labelled(Outcome):
         energy: of the label, in eV.
         seconds: that the engine worked; 0 where the label was there already.
         force_error: MAE in eV/Å of the forces predicted when the structure was chosen, or None.
+        formula: chemical formula of the structure; with `n_atoms`, what energies are compared by.
+        rescue: the settings by which the SCF converged, where it took others than the normal ones.
     """
 
     key: str
     energy: float
     seconds: float
     force_error: float | None = None
+    formula: str = ""
+    n_atoms: int = 0
+    rescue: str = ""
 
 
 @dataclass(frozen=True)
 class LabelRejected(Outcome):
-    """The reference has no usable result for this structure."""
+    """The reference has no usable result for this structure.
+
+    Attributes:
+        kind: what failed.
+        attempts: calculations that were made, those of the rescue ladder included.
+    """
 
     key: str
     reason: str
     seconds: float
+    kind: RejectionKind = "scf"
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,7 @@ class Candidate:
     Attributes:
         reason: `threshold`, `overdue` (long without a crossing), `unstable` (the walker broke,
             this is its last sane frame) or `audit`.
+        detail: of an unstable walker: what broke, in words and numbers.
         composition: chemical formula; "" in journals of earlier versions.
     """
 
@@ -170,6 +188,7 @@ class Candidate:
     uncertainty: float
     threshold: float | None
     reason: Literal["threshold", "overdue", "unstable", "audit"]
+    detail: str = ""
     composition: str = ""
 
 
@@ -211,6 +230,9 @@ class MemberState:
         stale_epochs: since the best loss improved by more than `margin`.
         n_train: structures trained on.
         n_valid: structures validated on.
+        n_energies: of those trained on, with an energy that enters the loss.
+        n_forces: likewise with forces.
+        n_stresses: likewise with a stress (or virials).
     """
 
     epoch: int
@@ -223,6 +245,9 @@ class MemberState:
     stale_epochs: int
     n_train: int
     n_valid: int
+    n_energies: int = 0
+    n_forces: int = 0
+    n_stresses: int = 0
 
 
 @dataclass(frozen=True)
@@ -315,7 +340,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Closed:
-    """The command ended in an orderly way; effects started but not finished don't count."""
+    """The command ends in an orderly way; effects started but not finished don't count.
+
+    Where it was asked to stop, this is written at once; what ends in time still follows.
+    """
 
     reason: str
     time: float

@@ -286,15 +286,19 @@ class Bomb:
 def test_an_exploded_walker_goes_back_to_its_last_sane_frame(folder, springs, blast):
     run = folder()
     calm = springs(run.inputs.structure, members=FACTORS)
-    reference, _ = finish(engine.advance(effect(**QUIET, steps_left=(8,) * 3), run, calm))
+    finish(engine.advance(effect(**QUIET, steps_left=(8,) * 3), run, calm))
     sane = Walkers.load(run.walkers("advance-1"))
-    # The 11th evaluation is that of step 10.
+    # The 11th evaluation is that of step 10; its frontier is the step before.
+    once = {**QUIET, "steps_left": (9,) * 3}
+    frontier, _ = finish(engine.advance(effect(id="advance-3", **once), run, calm))
     event, _ = finish(engine.advance(effect(id="advance-2", **QUIET), run, Bomb(calm, 10, blast)))
-    assert [(c.trajectory, c.step, c.reason) for c in event.candidates] == [(1, 8, "unstable")]
+    assert [(c.trajectory, c.step, c.reason) for c in event.candidates] == [(1, 9, "unstable")]
     candidate = event.candidates[0]
-    assert candidate.uncertainty == reference.checks[-1].uncertainties[1]
+    assert ("not finite" if blast != 600.0 else "600 eV/Å on atom 2 (C;") in candidate.detail
+    assert candidate.uncertainty == frontier.checks[-1].uncertainties[1]
     structure, forces = run.structures.get(candidate.key)
-    assert np.array_equal(structure.positions, sane.structure(1).positions)
+    reached = Walkers.load(run.walkers("advance-3")).structure(1).positions
+    assert np.array_equal(structure.positions, reached)
     assert np.abs(forces).max() < 50
     assert event.steps == (12, 8, 12)
     assert event.checks[-1].trajectories == (0, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ import torch
 from fhi_al import effects, events
 from fhi_al.ensemble.predict import Driver
 from fhi_al.ensemble.uncertainty import UNCERTAINTIES
-from fhi_al.errors import JournalError
+from fhi_al.errors import FhiAlError, JournalError
+from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import INTEGRATORS, Integrator
 from fhi_al.md.perturb import perturbed
 from fhi_al.md.selection import Selection
@@ -31,10 +32,15 @@ log = logging.getLogger(__name__)
 
 MAX_SECONDS = 30.0
 MAX_CHECKS_DETERMINISTIC = 100
+_MAX_BREAKDOWNS = 20
 
 
 def advance(
-    effect: effects.Advance, folder: RunFolder, driver: Driver, team: Sequence[Part] = ()
+    effect: effects.Advance,
+    folder: RunFolder,
+    driver: Driver,
+    team: Sequence[Part] = (),
+    hurried: Callable[[], bool] = lambda: False,
 ) -> Generator[None, None, events.Advanced]:
     """Run molecular dynamics until a structure is chosen, a walker is at its end, or time is up.
 
@@ -48,6 +54,8 @@ def advance(
         driver: the committee.
         team: parts that other ranks move. Trajectories are dealt round: the first to this
             process, the second to the first of the team, and so on.
+        hurried: whether to end at the next check. Where two runs must be the same, this has no
+            effect: what is cut short there has to be done again as a whole.
 
     Yields:
         After every MD step.
@@ -97,7 +105,7 @@ def advance(
             # Nothing may depend on the clock.
             if len(checks) >= MAX_CHECKS_DETERMINISTIC:
                 break
-        elif time.monotonic() - began > MAX_SECONDS:
+        elif hurried() or time.monotonic() - began > MAX_SECONDS:
             break
 
     for part in parts:
@@ -141,11 +149,17 @@ def share(trajectories: Sequence[int], ranks: int, rank: int) -> tuple[int, ...]
 def _walkers(effect: effects.Advance, folder: RunFolder, driver: Driver) -> Walkers:
     """All walkers as an `Advance` begins with them."""
     inputs = folder.inputs
+    count = inputs.al.active_learning.num_trajectories
     if effect.walkers is None:
-        count = inputs.al.active_learning.num_trajectories
         walkers = _start(inputs, count, "active_learning", driver.device)
     else:
         walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
+        if len(walkers) < count:
+            # The number of trajectories was raised since.
+            more = _start(inputs, count, "active_learning", driver.device)
+            more.assign(walkers)
+            walkers = more
+        walkers.temperatures[:] = inputs.al.md.temperature_K
     for reset in effect.resets:
         structure = inputs.structure
         if reset.key is not None:
@@ -158,7 +172,7 @@ def _shard(walkers: Walkers, trajectories: Sequence[int], inputs: Inputs, driver
     index = {int(trajectory): i for i, trajectory in enumerate(walkers.trajectories)}
     moving = walkers.select(index[trajectory] for trajectory in trajectories)
     uncertainty = UNCERTAINTIES[inputs.al.active_learning.uncertainty]
-    return Shard(moving, driver, _integrator(inputs), uncertainty)
+    return Shard(moving, driver, _integrator(inputs), uncertainty, _guard(inputs))
 
 
 def sample(
@@ -217,14 +231,29 @@ def _sample_trajectory(
         walkers = _start(inputs, 1, "foundation", driver.device)
     else:
         walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
-    shard = Shard(walkers, driver, _integrator(inputs), UNCERTAINTIES["max_atomic_sd"])
+    uncertainty = UNCERTAINTIES["max_atomic_sd"]
+    shard = Shard(walkers, driver, _integrator(inputs), uncertainty, _guard(inputs))
     keys: list[str] = []
+    breakdowns = 0
     while len(keys) < effect.count:
         (frame,) = yield from shard.advance(inputs.al.active_learning.skip_step_initial)
         if frame.broken:
             # It is back at the sample before, with other velocities.
-            log.warning("MD with the pretrained model exploded at step %d; goes back", frame.step)
+            log.warning(
+                "MD with the pretrained model is unstable after step %d: %s; it goes back",
+                frame.frontier,
+                frame.broken,
+            )
+            breakdowns += 1
+            if breakdowns >= _MAX_BREAKDOWNS:
+                raise FhiAlError(
+                    f"MD with the pretrained model broke down {breakdowns} times in a row after "
+                    f"step {frame.step}, the last time with {frame.broken}: it doesn't know this "
+                    "system. Choose another ACTIVE_LEARNING.initial_sampling (perturb, aimd), or a "
+                    "smaller MD.timestep_fs"
+                )
             continue
+        breakdowns = 0
         structure, _ = shard.structure(0)
         keys.append(folder.structures.put(structure, folder.engine_digest))
     walkers.save(folder.walkers(effect.id))
@@ -268,6 +297,10 @@ def reference_step(effect: effects.ReferenceStep, folder: RunFolder) -> events.S
     return events.Sampled(
         effect=effect.id, walkers=effect.id, keys=(key,), seconds=time.monotonic() - began
     )
+
+
+def _guard(inputs: Inputs) -> Guard:
+    return Guard(inputs.al.md, inputs.structure)
 
 
 def _integrator(inputs: Inputs) -> Integrator:

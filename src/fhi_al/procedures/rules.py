@@ -59,6 +59,8 @@ class Rules:
     converge_on: Literal["union", "own"]
     max_final_epochs: int
     final_patience: int
+    # Faults.
+    max_energy_deviation_eV_per_atom: float = 5.0
 
     @property
     def threshold(self) -> ThresholdRule:

@@ -22,6 +22,7 @@ from fhi_al.events import (
     Trained,
 )
 from fhi_al.procedures import active_learning, atomic_energies, convergence, initial_dataset
+from fhi_al.procedures.rejections import judged, rejection
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import State
 from fhi_al.procedures.stop import too_many_failures
@@ -57,6 +58,7 @@ def step(state: State | None, event: Event) -> State:
         state.in_flight[event.effect] = event.worker
     elif not isinstance(event, (Closed, Failed)):
         state.in_flight.pop(event.effect, None)
+        event = judged(state, event)
         _count(state, event)
         if state.stage in _PROCEDURES:
             _PROCEDURES[state.stage].step(state, event)
@@ -78,6 +80,8 @@ def _opened(state: State | None, event: Opened) -> State:
     # What was in work when the last command ended is wanted again, or not, by the state alone.
     state.in_flight.clear()
     state.failure = None
+    if state.active is not None:
+        active_learning.take_over(state)
     return state
 
 
@@ -88,6 +92,7 @@ def _count(state: State, event: Event) -> None:
     elif isinstance(event, LabelRejected):
         state.outcomes[event.key] = False
         state.n_rejected += 1
+        state.rejected[event.key] = rejection(state, event)
         state.failure = too_many_failures(state)
     elif isinstance(event, Trained):
         state.n_trained += 1
