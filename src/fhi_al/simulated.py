@@ -93,16 +93,26 @@ class SimulatedWorker:
         seed: of everything random.
         rejects: fraction of structures that the reference can't do.
         unstable: fraction of checks at which a walker breaks.
+        repeats: fraction of chosen structures that were chosen before.
     """
 
     def __init__(
-        self, rules: Rules, seed: int = 0, *, rejects: float = 0.0, unstable: float = 0.0
+        self,
+        rules: Rules,
+        seed: int = 0,
+        *,
+        rejects: float = 0.0,
+        unstable: float = 0.0,
+        repeats: float = 0.0,
     ) -> None:
         self._rules = rules
         self._random = np.random.default_rng(seed)
         self._seed = seed
         self._rejects = rejects
         self._unstable = unstable
+        self._repeats = repeats
+        self._repeat_random = np.random.default_rng([seed, 1])
+        self._chosen: list[str] = []
         self._steps: dict[int, int] = {}
         self._epochs = 0
         self.labelled: list[str] = []
@@ -161,6 +171,7 @@ class SimulatedWorker:
         checks: list[Check] = []
         candidates: list[Candidate] = []
         steps = dict(start)
+        audits_due = dict(zip(effect.trajectories, effect.audits_due, strict=True))
         for number in range(1, 6):
             steps = {
                 t: min(s + number * rules.skip_step_mlff, rules.max_MD_steps)
@@ -173,9 +184,11 @@ class SimulatedWorker:
             for (t, s), u in zip(steps.items(), values, strict=True):
                 theta = threshold.add(u)
                 unstable = self._random.random() < self._unstable
-                if unstable or (theta is not None and u > theta):
-                    reason = "unstable" if unstable else "threshold"
-                    key = self._key("walker", t, s)
+                audited = 0 <= audits_due[t] <= s - start[t]
+                if unstable or audited or (theta is not None and u > theta):
+                    above = theta is not None and u > theta
+                    reason = "unstable" if unstable else "threshold" if above else "audit"
+                    key = self._choose(self._key("walker", t, s))
                     candidates.append(Candidate(t, s, key, u, theta, reason))  # type: ignore[arg-type]
             if candidates or max(steps.values()) >= rules.max_MD_steps:
                 break
@@ -189,6 +202,13 @@ class SimulatedWorker:
             seconds=0.0,
             path="simulated",
         )
+
+    def _choose(self, key: str) -> str:
+        """This structure, or one that was chosen before."""
+        if self._chosen and self._repeat_random.random() < self._repeats:
+            return self._chosen[self._repeat_random.integers(len(self._chosen))]
+        self._chosen.append(key)
+        return key
 
     def _train(self, effect: Train) -> Trained:
         self._epochs += effect.epochs

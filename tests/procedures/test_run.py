@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhi_al.effects import Effect, Label
+from fhi_al.effects import Advance, Effect, Label
 from fhi_al.events import (
     ALL_MEMBERS,
     Advanced,
@@ -76,15 +76,26 @@ def check_invariants(state: State) -> None:
     assert state.n_valid == sum(entry.split == "valid" for entry in state.entries)
     keys = [entry.key for entry in state.entries]
     assert len(keys) == len(set(keys)), "a label is in two sets"
+    owners = [e.member for e in state.entries if e.split == "train"]
+    for member, size in enumerate(state.train_sizes):
+        assert size == owners.count(member) + owners.count(ALL_MEMBERS)
+    ids = [effect.id for effect in wanted(state)]
+    assert len(ids) == len(set(ids)), "the same is wanted twice"
     assert all(state.outcomes[key] for key in keys)
     assert state.train_size <= state.rules.max_set_size
     if state.active:
+        assert 0 <= state.active.n_valid <= state.active.n_added <= len(state.entries)
+        assert min(state.active.epochs, state.active.stale_epochs, state.active.stuck) >= 0
         for walker in state.active.walkers:
             assert (walker.status == "labelling") == (walker.candidate is not None)
-            assert walker.status != "training" or walker.epochs_left > 0
-            assert walker.step <= state.rules.max_MD_steps
+            if walker.status == "training":
+                assert 0 < walker.epochs_left <= state.rules.max_epochs_worker
+                assert state.entries[walker.entry].split == "train"
+                assert state.entries[walker.entry].key == walker.home
+            assert 0 <= walker.step <= state.rules.max_MD_steps
         waiting = [w.candidate.key for w in state.active.walkers if w.candidate]
         assert not set(waiting) & set(state.outcomes), "a labelled structure waits for its label"
+        assert not set(waiting) & set(state.active.audits), "what is trained on is no check"
 
 
 @settings(max_examples=60, deadline=None)
@@ -96,15 +107,16 @@ def check_invariants(state: State) -> None:
     death=st.sampled_from([0.0, 0.05]),
     rejects=st.sampled_from([0.0, 0.3]),
     unstable=st.sampled_from([0.0, 0.02]),
+    repeats=st.sampled_from([0.0, 0.2]),
     audit_every=st.sampled_from([0, 20]),
     converge_initial=st.booleans(),
     max_initial_set_size=st.sampled_from([None, 8]),
 )
 def test_invariants_hold_in_every_order(
-    seed, groups, death, rejects, unstable, **changes: object
+    seed, groups, death, rejects, unstable, repeats, **changes: object
 ) -> None:
     rules = simulated_rules(**changes)
-    worker = SimulatedWorker(rules, seed, rejects=rejects, unstable=unstable)
+    worker = SimulatedWorker(rules, seed, rejects=rejects, unstable=unstable, repeats=repeats)
     threshold = Threshold(rules.threshold)
     journal = []
     for state, event in simulate(rules, worker, random.Random(seed), groups=groups, death=death):
@@ -116,6 +128,12 @@ def test_invariants_hold_in_every_order(
                     threshold.add(uncertainty)
             assert state.active
             assert tuple(state.active.history) == threshold.history
+        for effect in wanted(state):
+            if isinstance(effect, Advance):
+                # What molecular dynamics compares with follows from the journal alone.
+                known = Threshold(rules.threshold, effect.history, effect.n_estimates)
+                assert known.value == threshold.value
+                assert known.n_estimates == threshold.n_estimates
     assert state.stage == "done"
     assert fold(journal) == state, "the state does not follow from the journal"
     if not death:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from fhi_al.effects import Advance, Effect, Label, Reset, Train
 from fhi_al.events import (
@@ -52,9 +53,8 @@ def step(state: State, event: Event) -> None:
         audit = active.audits.pop(event.key, None)
         if audit is not None and isinstance(event, Labelled):
             state.add(Entry(event.key, ALL_MEMBERS, "audit"))
-        for walker in active.walkers:
-            if walker.candidate is not None and walker.candidate.key == event.key:
-                _answered(state, active, walker, event)
+        if waiting := [w for w in active.walkers if w.candidate and w.candidate.key == event.key]:
+            _answered(state, active, waiting, event)
     elif isinstance(event, Trained):
         _trained(state, active, event)
     active.reason = active.reason or first_reason(STOP_CRITERIA, state)
@@ -93,7 +93,9 @@ def _chosen(state: State, active: ActiveState, candidate: Candidate) -> None:
             _broken_again(state, active.walkers[candidate.trajectory], candidate)
         return
     if candidate.reason == "audit":
-        active.audits[candidate.key] = candidate
+        # What a walker waits for is trained on, and so is no check of the models.
+        if all(w.candidate is None or w.candidate.key != candidate.key for w in active.walkers):
+            active.audits[candidate.key] = candidate
         return
     walker = active.walkers[candidate.trajectory]
     walker.quiet_checks = 0
@@ -115,21 +117,29 @@ def _broken_again(state: State, walker: WalkerState, candidate: Candidate) -> No
 
 
 def _answered(
-    state: State, active: ActiveState, walker: WalkerState, event: Labelled | LabelRejected
+    state: State,
+    active: ActiveState,
+    waiting: Sequence[WalkerState],
+    event: Labelled | LabelRejected,
 ) -> None:
+    """Let walkers know; several wait for one label where they broke down at the same start."""
     rules = state.rules
-    walker.candidate = None
-    walker.status = "finished" if walker.step >= rules.max_MD_steps else "running"
+    for walker in waiting:
+        walker.candidate = None
+        walker.status = "finished" if walker.step >= rules.max_MD_steps else "running"
+        if isinstance(event, LabelRejected):
+            walker.reset = True
+        else:
+            walker.home = event.key
     if isinstance(event, LabelRejected):
-        walker.reset = True
         return
-    walker.home = event.key
     split = next_split(active.n_valid, active.n_added, rules.valid_ratio)
     active.n_added += 1
     state.add(Entry(event.key, ALL_MEMBERS, split))
     if split == "valid":
         active.n_valid += 1
-    else:
+        return
+    for walker in waiting:
         # A walker at its end trains as well: its label must not go to waste.
         walker.status = "training"
         walker.entry = len(state.entries) - 1
@@ -168,11 +178,8 @@ def wanted(state: State) -> list[Effect]:
     active = state.active
     if active is None:
         return []
-    effects: list[Effect] = [
-        _label(walker.candidate, "candidate")
-        for walker in active.walkers
-        if walker.candidate is not None
-    ]
+    candidates = {w.candidate.key: w.candidate for w in active.walkers if w.candidate is not None}
+    effects: list[Effect] = [_label(candidate, "candidate") for candidate in candidates.values()]
     effects += [_label(candidate, "audit") for candidate in active.audits.values()]
     if active.reason:
         # Structures that nobody has begun to label are not bought any more.
@@ -188,8 +195,7 @@ def wanted(state: State) -> list[Effect]:
     return effects
 
 
-def _label(candidate: Candidate | None, purpose: str) -> Label:
-    assert candidate is not None
+def _label(candidate: Candidate, purpose: str) -> Label:
     return Label(
         id=f"label-{candidate.key}",
         key=candidate.key,
