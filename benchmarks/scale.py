@@ -43,7 +43,7 @@ class SimulatedGroup:
         self.name = name
         self._worker = worker
         self._seconds = seconds
-        self._reference = reference
+        self.reference = reference
         self._random = random.Random(name)
         self._work: list[tuple[float, Effect]] = []
         self._answered: float | None = None
@@ -51,10 +51,14 @@ class SimulatedGroup:
 
     @property
     def room(self) -> int:
-        return 2 - len(self._work) if self._reference else int(not self._work)
+        return 2 - len(self._work) if self.reference else int(not self._work)
+
+    @property
+    def idle(self) -> bool:
+        return not self._work
 
     def takes(self, effect: Effect) -> bool:
-        return is_reference_work(effect) == self._reference
+        return is_reference_work(effect) == self.reference
 
     def submit(self, effect: Effect) -> None:
         now = time.perf_counter()
@@ -65,6 +69,8 @@ class SimulatedGroup:
         self._work.append((begin + self._seconds * self._random.uniform(0.5, 1.5), effect))
 
     def poll(self) -> list[Event]:
+        # Asked again without a new effect: there was none to be had, which is no latency.
+        self._answered = None
         now = time.perf_counter()
         if not self._work or self._work[0][0] > now:
             return []
@@ -74,6 +80,9 @@ class SimulatedGroup:
         ended = round(clock(), 4)
         work = Work(self.name, round(ended - self._seconds, 4), ended, self._seconds)
         return [dataclasses.replace(event, work=(work,))]
+
+    def hurry(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

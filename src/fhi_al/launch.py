@@ -43,7 +43,14 @@ from fhi_al.parallel.workers import (
     report_failure,
     serve,
 )
-from fhi_al.parallel.world import abort, alone_for_ase, claim_threads, peak_memory_mb, world
+from fhi_al.parallel.world import (
+    abort,
+    alone_for_ase,
+    claim_threads,
+    local_rank,
+    peak_memory_mb,
+    world,
+)
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 from fhi_al.reference.engine import Labeller, engine_class
@@ -297,7 +304,7 @@ class _Launch:
             problems.append(str(error))
         try:
             if self._rank in layout.ml:
-                device = _device(plan.inputs, layout.ml.index(self._rank))
+                device = _device(plan.inputs, local_rank(self._ml_comm))
                 ml = MlWorker(folder, device, self._ml_comm)
                 if plan.needs_foundation and self._rank == 0:
                     ml.prepare_foundation()
@@ -457,14 +464,14 @@ class _Launch:
         abort(self._comm, StoppedError.exit_code)
 
 
-def _device(inputs: Inputs, local_index: int) -> str:
+def _device(inputs: Inputs, local: int) -> str:
     wanted = inputs.mace.misc.device
     if wanted == "cpu" or (wanted == "auto" and not visible_gpus()):
         return "cpu"
     import torch
 
     if torch.cuda.is_available():
-        return f"cuda:{local_index % torch.cuda.device_count()}"
+        return f"cuda:{local % torch.cuda.device_count()}"
     if wanted == "auto":
         return "cpu"
     raise InputError(

@@ -105,6 +105,22 @@ def claim_threads(comm: Any) -> int:
     return threads
 
 
+def local_rank(comm: Any) -> int:
+    """This process's place among those of a communicator that share its node. Collective.
+
+    Args:
+        comm: the communicator, or None for a process alone.
+    """
+    if comm is None:
+        return 0
+    from mpi4py import MPI
+
+    local = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    rank: int = local.rank
+    local.Free()
+    return rank
+
+
 def peak_memory_mb() -> float:
     """The most memory that this process has used so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
