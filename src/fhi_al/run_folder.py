@@ -37,6 +37,11 @@ class RunFolder:
         """The journal of the run."""
         return self.restart / "journal.jsonl"
 
+    @property
+    def deaths(self) -> Path:
+        """Marks of reference libraries that took their process down."""
+        return self.restart / "deaths"
+
     @cached_property
     def labels(self) -> LabelStore:
         """Finished labels."""

@@ -80,7 +80,8 @@ def first_reason(criteria: dict[str, Criterion], state: State) -> str | None:
 
 def too_many_failures(state: State) -> str | None:
     """The reference fails too often for the run to make sense."""
-    tried = len(state.outcomes)
+    # A structure may fail more than once, as the first one of ab initio MD does.
+    tried = len(state.outcomes) - len(state.rejected) + state.n_rejected
     if tried < 10 or state.n_rejected <= state.rules.max_failed_fraction * tried:
         return None
     return (
