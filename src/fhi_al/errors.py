@@ -29,6 +29,17 @@ class InputError(FhiAlError):
         return type(self), (self.problems,)
 
 
+class StoppedError(FhiAlError):
+    """The run was asked to stop before its goal, and did; the same command goes on."""
+
+    # EX_TEMPFAIL of sysexits.h: try again later.
+    exit_code = 75
+
+
+class StorageError(FhiAlError):
+    """A file could not be written: disk full, quota, read-only, broken."""
+
+
 class JournalError(FhiAlError):
     """The journal, or an artefact that it names, is damaged, missing or of another run."""
 

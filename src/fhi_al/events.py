@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from fhi_al.work import Outcome, Place
+
 Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies"]
 Stage = Literal[
     "atomic_energies",
@@ -55,7 +57,10 @@ class Opened:
         elements: chemical symbols in geometry.in, sorted.
         host: where rank 0 runs.
         time: seconds since 1970.
-        reference: the REFERENCE section, with the rescue ladder, which the digest doesn't cover.
+        startup_s: that the command took to get here.
+        places: of all ranks, in their order.
+        run: name of the run, the same in all its events of this kind.
+        inputs: all settings of the input files, as `SECTION.name`, to be compared with later ones.
     """
 
     goal: Goal
@@ -66,7 +71,10 @@ class Opened:
     elements: tuple[str, ...]
     host: str
     time: float
-    reference: Mapping[str, Any] = field(default_factory=dict)
+    startup_s: float = 0.0
+    places: tuple[Place, ...] = ()
+    run: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,20 +86,19 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Isolated:
+class Isolated(Outcome):
     """The isolated atoms to be labelled: (element, unpaired electrons, key) each.
 
     Attributes:
         known: (element, eV) where the engine, a pretrained model, has its own; none is labelled.
     """
 
-    effect: str
     atoms: tuple[tuple[str, int, str], ...]
     known: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labelled(Outcome):
     """A label is in the store.
 
     Attributes:
@@ -102,7 +109,6 @@ class Labelled:
         rescue: the settings by which the SCF converged, where it took others than the normal ones.
     """
 
-    effect: str
     key: str
     energy: float
     seconds: float
@@ -113,7 +119,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class LabelRejected:
+class LabelRejected(Outcome):
     """The reference has no usable result for this structure.
 
     Attributes:
@@ -121,7 +127,6 @@ class LabelRejected:
         attempts: calculations that were made, those of the rescue ladder included.
     """
 
-    effect: str
     key: str
     reason: str
     seconds: float
@@ -147,7 +152,7 @@ class Died:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Sampled(Outcome):
     """Structures for the initial dataset were written.
 
     Attributes:
@@ -156,7 +161,6 @@ class Sampled:
         seconds: of work.
     """
 
-    effect: str
     walkers: str | None
     keys: tuple[str, ...]
     seconds: float
@@ -199,7 +203,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Advanced:
+class Advanced(Outcome):
     """Molecular dynamics went on.
 
     Attributes:
@@ -212,7 +216,6 @@ class Advanced:
         path: how the forces were computed (`eager`, `compiled`, ...).
     """
 
-    effect: str
     walkers: str
     trajectories: tuple[int, ...]
     steps: tuple[int, ...]
@@ -258,7 +261,7 @@ class MemberState:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Outcome):
     """A checkpoint of the whole committee is stored.
 
     Attributes:
@@ -271,7 +274,6 @@ class Trained:
         seconds: of work.
     """
 
-    effect: str
     weights: str
     members: tuple[MemberState, ...]
     trained: tuple[int, ...]
@@ -305,25 +307,23 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluated(Outcome):
     """The errors of a checkpoint."""
 
-    effect: str
     errors: tuple[Errors, ...]
     seconds: float
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Outcome):
     """Files for the user were written; paths relative to the run's folder."""
 
-    effect: str
     files: tuple[str, ...]
     seconds: float
 
 
 @dataclass(frozen=True)
-class Imported:
+class Imported(Outcome):
     """The user's data and models were taken over as label files and a checkpoint.
 
     Attributes:
@@ -332,7 +332,6 @@ class Imported:
         files: where they came from.
     """
 
-    effect: str
     weights: str | None
     entries: tuple[Entry, ...]
     files: tuple[str, ...]
@@ -351,7 +350,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Closed:
-    """The command ended in an orderly way; effects started but not finished don't count."""
+    """The command ends in an orderly way; effects started but not finished don't count.
+
+    Where it was asked to stop, this is written at once; what ends in time still follows.
+    """
 
     reason: str
     time: float

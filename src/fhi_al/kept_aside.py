@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fhi_al.errors import JournalError
 from fhi_al.events import Event, Exported
-from fhi_al.files import write_file
+from fhi_al.files import write_text
 from fhi_al.procedures.state import State
 from fhi_al.run_folder import RunFolder
 
@@ -72,7 +71,7 @@ class KeptAside:
         path = self._folder.data / name
         frames = [frame for key, about in stories if (frame := self._frame(name, key, about))]
         if frames:
-            write_file(path, partial(_write_frames, frames), durable=False)
+            write_text(path, _extended_xyz(frames))
         else:
             path.unlink(missing_ok=True)
 
@@ -107,7 +106,9 @@ def _sizes(state: State) -> tuple[int, int]:
     return len(state.rejected), len(state.unstable)
 
 
-def _write_frames(frames: list[Atoms], path: Path) -> None:
+def _extended_xyz(frames: list[Atoms]) -> str:
     import ase.io
 
-    ase.io.write(path, frames, format="extxyz")
+    text = io.StringIO()
+    ase.io.write(text, frames, format="extxyz")
+    return text.getvalue()

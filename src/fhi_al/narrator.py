@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 from fhi_al import events
 from fhi_al.events import Event, Stage
+from fhi_al.files import storage_error
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 
@@ -35,6 +37,27 @@ _TITLES: dict[Stage, str] = {
 }
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that may be incomplete where the disk is full; the run doesn't depend on it."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say once that a line is missing."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            why = error.strerror or error
+            print(f"{self.baseFilename} can't be written: {why}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Close the file, whether what is left of it can be written or not."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class StageLog(logging.Handler):
     """Writes records to the log file of the present stage.
 
@@ -45,7 +68,7 @@ class StageLog(logging.Handler):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
-        self._file: logging.FileHandler | None = None
+        self._file: _LogFile | None = None
 
     def turn_to(self, stage: Stage) -> None:
         """Write to the file of this stage from now on."""
@@ -54,8 +77,11 @@ class StageLog(logging.Handler):
             if Path(self._file.baseFilename) == path:
                 return
             self._file.close()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._file = logging.FileHandler(path, encoding="utf-8")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = _LogFile(path, encoding="utf-8")
+        except OSError as error:
+            raise storage_error(path, error) from error
         self._file.setFormatter(self.formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -243,7 +269,8 @@ def _imported(stage: Stage, state: State, event: events.Imported) -> str:
 
 
 def _failed(stage: Stage, state: State, event: events.Failed) -> str:
-    return f"rank {event.rank} on {event.host} failed: {event.error}\n{event.traceback}"
+    text = f"rank {event.rank} on {event.host} failed: {event.error}"
+    return f"{text}\n{event.traceback}" if event.traceback else text
 
 
 _TELLERS: dict[type, Callable[[Stage, State, Any], str]] = {

@@ -112,6 +112,9 @@ class SimulatedWorker:
         yield
         return self.answer(effect)
 
+    def hurry(self) -> None:
+        """It is fast already."""
+
     def close(self) -> None:
         """Nothing to let go of."""
 

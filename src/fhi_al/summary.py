@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from fhi_al.accounting import RoleUse, account, shares
 from fhi_al.events import Errors, Labelled, LabelRejected, Opened, Stage
 from fhi_al.files import write_text
 from fhi_al.journal import Record
@@ -49,6 +51,7 @@ class Summary:
         errors: of the delivered members and of the committee.
         peak_memory_mb: of each rank of the command that ended the run.
         files: that the last stage wrote for the user.
+        roles: how the ranks spent their time.
     """
 
     costs: list[StageCost]
@@ -60,10 +63,11 @@ class Summary:
     errors: tuple[Errors, ...]
     peak_memory_mb: tuple[float, ...]
     files: tuple[str, ...]
+    roles: list[RoleUse]
     in_loss: tuple[int, int, int] = (0, 0, 0)
 
 
-def summarise(records: Iterable[Record], peak_memory_mb: Iterable[float]) -> Summary:
+def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Summary:
     """Add up a journal.
 
     Args:
@@ -96,6 +100,7 @@ def summarise(records: Iterable[Record], peak_memory_mb: Iterable[float]) -> Sum
         errors=state.errors,
         peak_memory_mb=tuple(peak_memory_mb),
         files=tuple(state.exported.values())[-1] if state.exported else (),
+        roles=account(records),
         in_loss=_in_loss(state),
     )
 
@@ -114,9 +119,9 @@ def _in_loss(state: State) -> tuple[int, int, int]:
 def save_summary(summary: Summary, folder: Path) -> None:
     """Write summary.json and summary.txt."""
     write_text(folder / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
-    path = folder / "summary.txt"
-    with path.open("w", encoding="utf-8") as file:
-        print_summary(summary, Console(file=file, width=100))
+    tables = io.StringIO()
+    print_summary(summary, Console(file=tables, width=100))
+    write_text(folder / "summary.txt", tables.getvalue())
 
 
 def print_summary(summary: Summary, console: Console) -> None:
@@ -153,6 +158,7 @@ def print_summary(summary: Summary, console: Console) -> None:
             f"in the loss of the last training: {energies} structures with energy, {forces} with "
             f"forces, {stresses} with stress"
         )
+    _print_roles(summary.roles, console)
     if summary.peak_memory_mb:
         peaks = ", ".join(f"{peak:.0f}" for peak in summary.peak_memory_mb)
         console.print(f"peak memory by rank: {peaks} MB")
@@ -177,3 +183,25 @@ def print_summary(summary: Summary, console: Console) -> None:
     models = [file for file in summary.files if file.endswith(".model")]
     if models:
         console.print("Models to use:", *models, sep="\n  ", soft_wrap=True)
+
+
+def _print_roles(roles: Sequence[RoleUse], console: Console) -> None:
+    if not roles:
+        return
+    table = Table(title="How the ranks spent their time")
+    table.add_column("role")
+    table.add_column("busy", justify="right")
+    table.add_column("with")
+    table.add_column("waiting", justify="right")
+    table.add_column("for")
+    for use in roles:
+        total = use.rank_seconds
+        busy = 100 * sum(use.busy.values()) / total if total else 0.0
+        table.add_row(
+            use.role,
+            f"{busy:.0f}%",
+            shares(use.busy, total),
+            f"{100 - busy:.0f}%",
+            shares(use.waiting, total),
+        )
+    console.print(table)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +22,9 @@ class LoggedXtb(Calculator):
 
     Args:
         log: a line is appended to this file at the start of every call: the structure's positions.
-        trouble: while this file exists, the third call and all after it end as the file says.
+        trouble: while this file exists, the third call and all after it end as the file says. With
+            `stuck`, they wait in compiled code until somebody writes to the FIFO beside the file;
+            with `full`, this rank can write no file from then on.
     """
 
     implemented_properties: ClassVar = ["energy", "free_energy", "forces"]
@@ -37,7 +41,7 @@ class LoggedXtb(Calculator):
         with self._log.open("a") as file:
             file.write(self.atoms.positions.tobytes().hex() + "\n")
         if self._trouble.exists() and len(self._log.read_text().splitlines()) >= 3:
-            _end(self._trouble.read_text())
+            _meet(self._trouble)
         label = self._engine.label(Structure.from_atoms(self.atoms))
         self.results = {
             "energy": label.energy,
@@ -76,7 +80,18 @@ class Faulty(LoggedXtb):
             self.atoms.positions[0] += 0.01
 
 
-def _end(how: str) -> None:
+def _meet(trouble: Path) -> None:
+    how = trouble.read_text()
+    if how == "stuck":
+        gate = os.open(trouble.with_suffix(".gate"), os.O_RDWR)
+        # Not by Python: it would handle signals while it waits.
+        ctypes.CDLL(None).read(gate, ctypes.create_string_buffer(1), 1)
+        os.close(gate)
+        return
+    if how == "full":
+        # No file of this rank may become larger: as if the disk were full.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        return
     if how == "error":
         raise ValueError("the calculator was told to fail")
     if how == "exit":

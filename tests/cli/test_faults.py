@@ -106,7 +106,7 @@ def test_a_rescued_label_says_so(tmp_path):
     events = journal(folder)
     assert all(e.rescue == "max_iterations 250" for e in events if isinstance(e, Labelled))
     (opened,) = (event for event in events if isinstance(event, Opened))
-    assert opened.reference["scf_rescue"] == [{"max_iterations": 2}, {"max_iterations": 250}]
+    assert opened.inputs["REFERENCE.scf_rescue"] == [{"max_iterations": 2}, {"max_iterations": 250}]
     frames = read(folder / "data" / "initial" / "train.xyz", ":")
     assert all(frame.info["fhi_al_attempts"] == 3 for frame in frames)
     assert "rescued with max_iterations 250" in done.text

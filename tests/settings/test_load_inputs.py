@@ -425,6 +425,14 @@ def test_deterministic_runs_use_float64_and_fresh_densities(folder, aims, how):
     assert any("deterministic runs use float64" in warning for warning in inputs.warnings)
 
 
+def test_overlap_alone_can_be_switched_off(folder):
+    al = "PARALLEL: {asynchronous: false}\nMISC: {deterministic: false}"
+    inputs = load_inputs(folder(al=f"REFERENCE: {{engine: xtb}}\n{al}"))
+    assert not inputs.deterministic
+    assert not inputs.al.parallel.asynchronous
+    assert inputs.mace.general.default_dtype == "float32"
+
+
 def test_what_has_no_effect_is_said(folder):
     inputs = load_inputs(
         folder(

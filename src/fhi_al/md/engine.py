@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,11 @@ _MAX_BREAKDOWNS = 20
 
 
 def advance(
-    effect: effects.Advance, folder: RunFolder, driver: Driver, team: Sequence[Part] = ()
+    effect: effects.Advance,
+    folder: RunFolder,
+    driver: Driver,
+    team: Sequence[Part] = (),
+    hurried: Callable[[], bool] = lambda: False,
 ) -> Generator[None, None, events.Advanced]:
     """Run molecular dynamics until a structure is chosen, a walker is at its end, or time is up.
 
@@ -50,6 +54,8 @@ def advance(
         driver: the committee.
         team: parts that other ranks move. Trajectories are dealt round: the first to this
             process, the second to the first of the team, and so on.
+        hurried: whether to end at the next check. Where two runs must be the same, this has no
+            effect: what is cut short there has to be done again as a whole.
 
     Yields:
         After every MD step.
@@ -99,7 +105,7 @@ def advance(
             # Nothing may depend on the clock.
             if len(checks) >= MAX_CHECKS_DETERMINISTIC:
                 break
-        elif time.monotonic() - began > MAX_SECONDS:
+        elif hurried() or time.monotonic() - began > MAX_SECONDS:
             break
 
     for part in parts:
@@ -143,11 +149,17 @@ def share(trajectories: Sequence[int], ranks: int, rank: int) -> tuple[int, ...]
 def _walkers(effect: effects.Advance, folder: RunFolder, driver: Driver) -> Walkers:
     """All walkers as an `Advance` begins with them."""
     inputs = folder.inputs
+    count = inputs.al.active_learning.num_trajectories
     if effect.walkers is None:
-        count = inputs.al.active_learning.num_trajectories
         walkers = _start(inputs, count, "active_learning", driver.device)
     else:
         walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
+        if len(walkers) < count:
+            # The number of trajectories was raised since.
+            more = _start(inputs, count, "active_learning", driver.device)
+            more.assign(walkers)
+            walkers = more
+        walkers.temperatures[:] = inputs.al.md.temperature_K
     for reset in effect.resets:
         structure = inputs.structure
         if reset.key is not None:

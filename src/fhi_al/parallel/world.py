@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from fhi_al.errors import InputError
 
@@ -53,6 +53,20 @@ def _end_with_launcher() -> None:
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:
         os._exit(1)
+
+
+def abort(comm: Any, code: int) -> NoReturn:
+    """End all ranks now, wherever they are, with this exit code.
+
+    Args:
+        comm: of all ranks, or None.
+        code: that the launcher is to return.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if comm is not None and comm.size > 1:
+        comm.Abort(code)
+    os._exit(code)
 
 
 def alone_for_ase() -> None:

@@ -31,6 +31,16 @@ def begin(state: State) -> None:
     )
 
 
+def take_over(state: State) -> None:
+    """Go on by rules that a new command has brought: more trajectories, longer ones."""
+    assert state.active is not None
+    rules, walkers = state.rules, state.active.walkers
+    walkers += [WalkerState() for _ in range(rules.num_trajectories - len(walkers))]
+    for walker in walkers:
+        if walker.status in ("running", "finished"):
+            walker.status = "finished" if walker.step >= rules.max_MD_steps else "running"
+
+
 def step(state: State, event: Event) -> None:
     """Take an event into the state."""
     active = state.active

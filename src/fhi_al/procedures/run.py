@@ -88,6 +88,8 @@ def _opened(state: State | None, event: Opened) -> State:
     # What was in work when the last command ended is wanted again, or not, by the state alone.
     state.in_flight.clear()
     state.failure = None
+    if state.active is not None:
+        active_learning.take_over(state)
     return state
 
 

@@ -65,7 +65,8 @@ class BlackBox:
             os.dup2(file.fileno(), 2)
             faulthandler.enable(file)
             try:
-                yield
+                with _python_to(terminal):
+                    yield
             finally:
                 sys.stderr.flush()
                 ctypes.CDLL(None).fflush(None)
@@ -94,6 +95,25 @@ class BlackBox:
             path = ctypes.c_void_p(library.strdup(os.fsencode(self._alive)))
             register(ctypes.cast(library.unlink, ctypes.c_void_p), path, None)
         self._started = True
+
+
+@contextmanager
+def _python_to(terminal: int) -> Iterator[None]:
+    """Let Python's own messages through, those of another thread that ends the run among them."""
+    before = sys.stderr
+    try:
+        ours = before.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        yield
+        return
+    with open(terminal, "w", encoding="utf-8", errors="replace", closefd=False) as stream:
+        sys.stderr = stream
+        try:
+            yield
+        finally:
+            sys.stderr = before
 
 
 def read_deaths(folder: Path) -> list[Died]:

@@ -249,7 +249,7 @@ class Parallel(Section):
 
     asynchronous: bool = True
     """Whether the kinds of work overlap. `false`: one after the other, which implies
-    `MISC.deterministic`."""
+    `MISC.deterministic` unless that is set."""
 
 
 class Misc(Section):
@@ -261,3 +261,7 @@ class Misc(Section):
     deterministic: bool = False
     """Whether two runs with the same input and ranks give the same labels: float64, a fixed path of
     computation, no reuse of the density."""
+
+    finish_reference: bool = False
+    """Whether a command that is asked to stop waits for the reference calculations in work, however
+    long they take. `false`: it stops within 20 s, and they begin again with the next command."""

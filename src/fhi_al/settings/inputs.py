@@ -132,5 +132,27 @@ def resolved_yaml(inputs: Inputs) -> dict[str, str]:
     }
 
 
+def flat_settings(inputs: Inputs) -> dict[str, Any]:
+    """All settings in force as plain data, `SECTION.name` -> value.
+
+    Paths below the run's directory are relative to it, so that a folder can be moved.
+    """
+    flat: dict[str, Any] = {}
+    for file in (inputs.mace, inputs.al):
+        for section in fields(file):
+            if (settings := getattr(file, section.name)) is not None:
+                for name, value in _dump(settings).items():
+                    flat[f"{section.name.upper()}.{name}"] = _relative(value, inputs.directory)
+    return flat
+
+
+def _relative(value: Any, directory: Path) -> Any:
+    if isinstance(value, list):
+        return [_relative(item, directory) for item in value]
+    if isinstance(value, str) and Path(value).is_relative_to(directory):
+        return str(Path(value).relative_to(directory))
+    return value
+
+
 def _dump(section: Section) -> dict[str, Any]:
     return section.model_dump(mode="json")

@@ -133,7 +133,8 @@ def settle(
         on=active.converge_on,
     )
     mace, al = replace(mace, training=training), replace(al, active_learning=active)
-    if al.misc.deterministic or not al.parallel.asynchronous:
+    implied = not al.parallel.asynchronous and not al.misc.given("deterministic")
+    if al.misc.deterministic or implied:
         mace, al = _deterministic(mace, al, warnings)
     return mace, al, convergence
 
