@@ -167,7 +167,7 @@ class ActiveLearning(Section):
 
     max_label_starts: Count = 3
     """Times that a structure may crash the reference library before it is rejected. Only crashes
-    that leave a mark count, no kills from outside. See the page on faults."""
+    that leave a mark count, no kills from outside. See faults.md."""
 
     max_net_force_eV_per_A: Positive = 0.1
     """Largest net force on a molecule, in eV/Å, with which a label is taken; in theory there is
