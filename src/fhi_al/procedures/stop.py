@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from fhi_al.procedures.rules import Rules
@@ -86,6 +87,13 @@ def too_many_failures(state: State) -> str | None:
         return None
     return (
         f"{state.n_rejected} of {tried} reference calculations failed, more than "
-        f"max_failed_fraction ({state.rules.max_failed_fraction:g}) allows. The log gives each "
-        "reason; check control.in and the REFERENCE settings, or whether the structures make sense"
+        f"max_failed_fraction ({state.rules.max_failed_fraction:g}) allows: {_kinds(state)}. The "
+        "log and rejected.xyz beside the datasets give each reason; check control.in and the "
+        "REFERENCE settings (scf_rescue names others to be tried), or whether the structures make "
+        "sense"
     )
+
+
+def _kinds(state: State) -> str:
+    kinds = Counter(about.kind for about in state.rejected.values())
+    return ", ".join(f"{n} by {kind}" for kind, n in kinds.most_common())
