@@ -46,6 +46,7 @@ from fhi_al.parallel.workers import (
 from fhi_al.parallel.world import abort, alone_for_ase, claim_threads, peak_memory_mb, world
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
+from fhi_al.reference.black_box import BlackBox, forget_deaths, read_deaths
 from fhi_al.reference.engine import Labeller, engine_class
 from fhi_al.reference.rescue import RescuingEngine
 from fhi_al.run_folder import RunFolder, no_trace_of_failure, remove_empty
@@ -339,6 +340,7 @@ class _Launch:
             comm,
             directory,
             inputs.al.active_learning.max_net_force_eV_per_A,
+            BlackBox(folder.deaths, f"rank{self._rank}"),
         )
 
     def _control(
@@ -404,6 +406,8 @@ class _Launch:
             finish_reference=plan.inputs.al.misc.finish_reference,
         )
         try:
+            controller.record(*read_deaths(folder.deaths))
+            forget_deaths(folder.deaths)
             controller.run()
         finally:
             self._journal.close()
