@@ -349,8 +349,6 @@ class _Launch:
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
         for warning in plan.inputs.warnings:
             log.warning("%s", warning)
-        for change in self._joined.changes:
-            log.info("Changed since the last command: %s", change)
         walltime = self._walltime
         if walltime.end is not None:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(walltime.end))
@@ -360,6 +358,8 @@ class _Launch:
             Narrator(self._state, stage_log),
             Housekeeper(folder, self._journal),
         ]
+        for change in self._joined.changes:
+            log.info("Changed since the last command: %s", change)
         self._journal.append(self._joined.opened)
         controller = Controller(
             self._state,
