@@ -6,12 +6,9 @@ tuples: arrays lie in files (labels, structures, walkers, weights) that they nam
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, Union
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from fhi_al.work import Outcome, Place
 
@@ -77,7 +74,7 @@ class Opened:
     startup_s: float = 0.0
     places: tuple[Place, ...] = ()
     run: str = ""
-    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,6 +132,23 @@ class LabelRejected(Outcome):
     seconds: float
     kind: RejectionKind = "scf"
     attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Died:
+    """The reference library took its process down; its mark was found at the next start.
+
+    Attributes:
+        key: of the structure that was in work.
+        how: the signal, `MPI_Abort` or `exit`.
+        words: the last that the process said on standard error.
+        mark: tells this death from others of the same structure.
+    """
+
+    key: str
+    how: str
+    words: str
+    mark: str
 
 
 @dataclass(frozen=True)
@@ -355,6 +369,7 @@ Event: TypeAlias = (
     | Isolated
     | Labelled
     | LabelRejected
+    | Died
     | Sampled
     | Advanced
     | Trained
@@ -364,66 +379,3 @@ Event: TypeAlias = (
     | Failed
     | Closed
 )
-
-# --- JSON ------------------------------------------------------------------------------------
-
-_EVENTS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Event)}
-_FIELDS: dict[type, dict[str, Any]] = {}
-
-
-def to_json(event: Event) -> dict[str, Any]:
-    """Turn an event into plain data: its fields, and its kind under `event`."""
-    return {"event": type(event).__name__, **_plain(event)}
-
-
-def _plain(value: Any) -> Any:
-    # dataclasses.asdict deep-copies every leaf; a long history of checks makes that felt.
-    if dataclasses.is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in _fields(type(value))}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def from_json(data: Mapping[str, Any]) -> Event:
-    """Build the event that `to_json` took apart.
-
-    Raises:
-        ValueError: an unknown kind of event, or fields that are not its own.
-    """
-    fields = dict(data)
-    kind = _EVENTS.get(fields.pop("event", ""))
-    if kind is None:
-        raise ValueError(f"unknown event {data.get('event')!r}")
-    event: Event = _build(kind, fields)
-    return event
-
-
-def _fields(kind: type) -> dict[str, Any]:
-    if kind not in _FIELDS:
-        _FIELDS[kind] = typing.get_type_hints(kind)
-    return _FIELDS[kind]
-
-
-def _build(kind: type, data: Mapping[str, Any]) -> Any:
-    hints = _fields(kind)
-    if unknown := set(data) - set(hints):
-        raise ValueError(f"{kind.__name__} has no field {sorted(unknown)[0]!r}")
-    try:
-        return kind(**{name: _value(hints[name], value) for name, value in data.items()})
-    except TypeError as error:
-        raise ValueError(f"{kind.__name__}: {error}") from None
-
-
-def _value(hint: Any, data: Any) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        if args[-1] is Ellipsis:
-            return tuple(_value(args[0], item) for item in data)
-        return tuple(_value(arg, item) for arg, item in zip(args, data, strict=True))
-    if origin in (Union, types.UnionType):
-        inner = [arg for arg in args if arg is not type(None)]
-        return None if data is None else _value(inner[0], data)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), data)
-    return data

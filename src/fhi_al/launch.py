@@ -53,6 +53,7 @@ from fhi_al.parallel.world import (
 )
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
+from fhi_al.reference.black_box import BlackBox, forget_deaths, read_deaths
 from fhi_al.reference.engine import Labeller, engine_class
 from fhi_al.reference.rescue import RescuingEngine
 from fhi_al.run_folder import RunFolder, no_trace_of_failure, remove_empty
@@ -346,6 +347,7 @@ class _Launch:
             comm,
             directory,
             inputs.al.active_learning.max_net_force_eV_per_A,
+            BlackBox(folder.deaths, f"rank{self._rank}"),
         )
 
     def _control(
@@ -383,8 +385,6 @@ class _Launch:
         log.info("Ranks:\n%s", describe_places(self._places))
         for warning in plan.inputs.warnings:
             log.warning("%s", warning)
-        for change in self._joined.changes:
-            log.info("Changed since the last command: %s", change)
         walltime = self._walltime
         if walltime.end is not None:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(walltime.end))
@@ -396,6 +396,8 @@ class _Launch:
         ]
         if self._goal != "atomic_energies":  # which has a journal of its own
             listeners.append(KeptAside(folder, self._state))
+        for change in self._joined.changes:
+            log.info("Changed since the last command: %s", change)
         opened = self._joined.opened
         startup_s = round(since_start(), 2)
         self._journal.append(
@@ -411,6 +413,8 @@ class _Launch:
             finish_reference=plan.inputs.al.misc.finish_reference,
         )
         try:
+            controller.record(*read_deaths(folder.deaths))
+            forget_deaths(folder.deaths)
             controller.run()
         finally:
             self._journal.close()

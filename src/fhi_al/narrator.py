@@ -210,6 +210,17 @@ def _rejected(stage: Stage, state: State, event: events.LabelRejected) -> str:
     return f"{what} has no label: {event.reason}"
 
 
+def _died(stage: Stage, state: State, event: events.Died) -> str:
+    text = (
+        f"structure {event.key[:12]} crashed the reference library ({event.how}) when the run "
+        f"ended last: {event.words or 'no last words'}; "
+    )
+    if event.key in state.deaths:
+        left = state.rules.max_label_starts - len(state.deaths[event.key])
+        return f"{text}it is tried again, alone, up to {left} times"
+    return f"{text}it is rejected" if event.key in state.rejected else ""
+
+
 def _sampled(stage: Stage, state: State, event: events.Sampled) -> str:
     if state.rules.initial_method == "aimd":
         return ""
@@ -266,6 +277,7 @@ _TELLERS: dict[type, Callable[[Stage, State, Any], str]] = {
     events.Isolated: _isolated,
     events.Labelled: _labelled,
     events.LabelRejected: _rejected,
+    events.Died: _died,
     events.Sampled: _sampled,
     events.Advanced: _advanced,
     events.Trained: _trained,

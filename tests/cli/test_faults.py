@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.io import read
-from cli_runs import count, journal, labelled, succeed, summary, write_inputs
+from asi_library.build import SPECIES_DIR
+from cli_runs import WATER, call, count, journal, labelled, succeed, summary, write_inputs
 from conftest import DETERMINISTIC
 
-from fhi_al.events import Labelled, LabelRejected, Opened
+from fhi_al.events import Died, Labelled, LabelRejected, Opened, Started
+from fhi_al.md.perturb import perturbed
+from fhi_al.settings.geometry_in import parse_geometry
 
 
 def keys_of(folder, *names: str) -> set[str]:
@@ -104,3 +111,88 @@ def test_a_rescued_label_says_so(tmp_path):
     assert all(frame.info["fhi_al_attempts"] == 3 for frame in frames)
     assert "rescued with max_iterations 250" in done.text
     assert not (folder / "data" / "rejected.xyz").exists()
+
+
+def asi_run(folder: Path, library: Path, control: str, **settings) -> Path:
+    """Inputs of a short initial dataset by an ASI library, one structure after the other."""
+    return write_inputs(
+        folder,
+        control=f"xc pbe\nrelativistic none\ntoy_call_log {folder / 'calls.txt'}\n{control}\n",
+        al={
+            **DETERMINISTIC,
+            "ACTIVE_LEARNING": {
+                "initial_intermediate_epochs": 1,
+                "max_initial_epochs": 1,
+                **settings,
+            },
+            "REFERENCE": {
+                "engine": "asi",
+                "library": str(library),
+                "species_dir": str(SPECIES_DIR),
+            },
+        },
+    )
+
+
+def n_calls(folder: Path) -> int:
+    path = folder / "calls.txt"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_a_structure_that_kills_the_library_is_rejected(tmp_path, toy_asi):
+    """By MPI_Abort on two ranks, like FHI-aims; after two crashes it is given up."""
+    # The sampled structures are the same in every run: single one out.
+    water, _ = parse_geometry(WATER)
+    samples = [perturbed(water, 42, index, 0.03, 0.0).to_atoms() for index in range(8)]
+    lengths = sorted(min(atoms.get_distances(0, [1, 2])) for atoms in samples)
+    between = (lengths[0] + lengths[1]) / 2
+
+    folder = asi_run(tmp_path / "run", toy_asi, f"toy_abort_below {between}", max_label_starts=2)
+    done = call("FHI_AL-initial-ds", folder, 3)
+    assert done.code not in (0, 2), done.text
+    before = n_calls(folder)
+    assert count(folder, Died) == 0
+    done = call("FHI_AL-initial-ds", folder, 3)
+    assert done.code not in (0, 2), done.text
+    assert "crashed the reference library (MPI_Abort)" in done.text
+    assert "it is tried again, alone, up to 1 times" in done.text
+    # Nothing else was in work beside it.
+    assert n_calls(folder) == before + 1
+    events = journal(folder)
+    started = events[max(i for i, e in enumerate(events) if isinstance(e, Died)) + 1 :]
+    assert [e.effect for e in started if isinstance(e, Started)] == [f"label-{killer_of(events)}"]
+
+    done = call("FHI_AL-initial-ds", folder, 3)
+    assert done.code == 0, done.text
+    (frame,) = read(folder / "data" / "rejected.xyz", ":")
+    assert frame.info["fhi_al_kind"] == "library death"
+    assert frame.info["fhi_al_attempts"] == 2
+    assert "crashed with it 2 times" in frame.info["fhi_al_reason"]
+    assert "two atoms at" in frame.info["fhi_al_reason"]
+    assert frame.get_distances(0, [1, 2]).min() < between
+    assert frame.info["fhi_al_key"] not in labelled(folder)
+    assert len(labelled(folder)) == len(lengths) - 1
+    assert n_calls(folder) == len(lengths) + 1
+
+
+def killer_of(events) -> str:
+    (key,) = {event.key for event in events if isinstance(event, Died)}
+    return key
+
+
+def test_a_structure_that_was_in_work_at_every_kill_still_lands(start, tmp_path, toy_asi):
+    folder = asi_run(tmp_path / "run", toy_asi, "toy_sleep_s 1", n_samples=2, max_label_starts=1)
+    for kills in (1, 2):
+        running = start("FHI_AL-initial-ds", folder, 3)
+        while n_calls(folder) < kills:
+            assert running.alive()
+            time.sleep(0.02)
+        # The last rank is one of the library's.
+        os.kill(running.pids()[-1], signal.SIGKILL)
+        assert running.wait(30).code != 0
+    assert not labelled(folder)
+    done = call("FHI_AL-initial-ds", folder, 3)
+    assert done.code == 0, done.text
+    assert count(folder, Died) == count(folder, LabelRejected) == 0
+    assert len(labelled(folder)) == 4
+    assert n_calls(folder) == 4 + 2

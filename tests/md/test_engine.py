@@ -9,7 +9,8 @@ import yaml
 from ase import units
 from ase.calculators.emt import EMT
 
-from fhi_al import effects, events
+from fhi_al import effects
+from fhi_al.codec import from_json, to_json
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor, Prediction
 from fhi_al.errors import JournalError
 from fhi_al.md import engine
@@ -106,7 +107,7 @@ def test_walkers_move_to_their_end(folder, springs):
     assert event.path == "springs"
     assert [check.steps for check in event.checks] == [(n, n, n) for n in (4, 8, 12, 16, 20)]
     assert not event.candidates
-    assert events.from_json(events.to_json(event)) == event
+    assert from_json(to_json(event)) == event
     walkers = Walkers.load(run.walkers("advance-1"))
     assert walkers.steps.tolist() == [20, 20, 20]
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from ase import units
-from ase.data import atomic_masses, chemical_symbols
+from ase.data import atomic_masses, chemical_symbols, covalent_radii
+from scipy.spatial.distance import pdist
 
 from fhi_al.md.walker import Walkers
 from fhi_al.pairs import flown_off, too_close
 from fhi_al.settings.md import MdSettings
-from fhi_al.structure import FloatArray, Structure
+from fhi_al.structure import BoolArray, FloatArray, Structure
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Guard:
     def __init__(self, settings: MdSettings, start: Structure) -> None:
         self._settings = settings
         self.max_force = settings.max_force_eV_per_A
+        self._nearest: dict[bytes, FloatArray] = {}
         self._volume = abs(float(np.linalg.det(start.cell)))
 
     def calm(self, forces: torch.Tensor) -> bool:
@@ -97,8 +99,48 @@ class Guard:
         self, walkers: Walkers, indices: Iterable[int], snapshot: Snapshot
     ) -> dict[int, str]:
         """Say what is wrong with which walkers; see `complaint`."""
-        found = ((index, self.complaint(walkers, index, snapshot)) for index in indices)
+        suspects = self._suspects(walkers, snapshot)
+        found = (
+            (index, self.complaint(walkers, index, snapshot))
+            for index in indices
+            if suspects[index]
+        )
         return {index: what for index, what in found if what is not None}
+
+    def _suspects(self, walkers: Walkers, snapshot: Snapshot) -> BoolArray:
+        """Single out walkers to be looked at closely, fast: for almost all checks there are none.
+
+        Returns:
+            (walkers,) False only where nothing is wrong.
+        """
+        batch, limits = walkers.batch, self._settings
+        # Written so that a NaN makes a suspect.
+        strengths = batch.max(snapshot.forces.abs().amax(dim=(0, 2)))
+        squares = (snapshot.momenta**2).sum(dim=1)
+        speeds = batch.max(squares.sqrt() / walkers.masses) * units.fs
+        kinetic = batch.sum(squares / walkers.masses).cpu().numpy()
+        degrees = np.maximum(walkers.degrees_of_freedom(), 1)
+        hottest = np.array([limits.hottest(temperature) for temperature in walkers.temperatures])
+        calm = ((strengths < self.max_force) & (speeds <= limits.max_speed_A_per_fs)).cpu().numpy()
+        calm &= kinetic / (degrees * units.kB) <= hottest
+        positions = snapshot.positions.cpu().numpy()
+        for index in np.flatnonzero(calm).tolist():
+            calm[index] = self._compact(walkers.structures[index], positions[batch.atoms(index)])
+        result: BoolArray = ~calm
+        return result
+
+    def _compact(self, structure: Structure, positions: FloatArray) -> bool:
+        """Whether a small molecule has no atoms that overlap or are alone; False: look closely."""
+        if structure.periodic or not 2 <= len(positions) <= _SMALL:
+            return False
+        kind = structure.numbers.tobytes()
+        if kind not in self._nearest:
+            radii = covalent_radii[structure.numbers]
+            sums = (radii[:, None] + radii)[np.triu_indices(len(radii), 1)]
+            self._nearest[kind] = self._settings.min_distance_factor * sums
+        distances = pdist(positions)
+        near = bool((distances >= self._nearest[kind]).all())
+        return near and bool(distances.max() <= self._settings.max_separation_A)
 
     def frontier(self, walkers: Walkers, index: int, snapshots: list[Snapshot]) -> int:
         """Find the last sane snapshot of a walker by bisection.
@@ -172,6 +214,9 @@ class Guard:
             return f"a cell so flat that its volume is {flatness:.2g} of its edges' product"
         return None
 
+
+_SMALL = 300
+"""Atoms up to which all distances are computed faster than those of near atoms are found."""
 
 _FLATTEST = 0.05
 """Volume of a cell over the product of its edges; 0.71 for the primitive cell of an fcc crystal."""

@@ -87,8 +87,8 @@ class ReferenceWorker:
             label.energy,
             seconds,
             force_error=off,
-            formula=structure.to_atoms().get_chemical_formula(),
-            n_atoms=len(structure),
+            formula=label.structure.to_atoms().get_chemical_formula(),
+            n_atoms=len(label.structure),
             rescue=str(label.provenance.get("rescue", "")),
         )
 

@@ -6,7 +6,7 @@ from bisect import insort
 from collections.abc import Sequence
 from statistics import median
 
-from fhi_al.events import Event, Labelled, LabelRejected
+from fhi_al.events import Died, Event, Labelled, LabelRejected
 from fhi_al.procedures.state import Rejection, State
 
 FEWEST = 3
@@ -65,6 +65,36 @@ def outlier(energies: Sequence[float], energy: float, allowed: float) -> str | N
         f"the energy of {energy:.3f} eV is {abs(energy - middle):.1f} eV away from the median of "
         f"{len(energies)} labels of this composition, more than {limit:.1f} eV "
         "(max_energy_deviation_eV_per_atom): another electronic state, or other settings?"
+    )
+
+
+def died(state: State, event: Died) -> LabelRejected | None:
+    """Count a death of the library.
+
+    Args:
+        state: its `deaths` take the event.
+        event: the death.
+
+    Returns:
+        The rejection of a structure that has killed the library often enough, or None.
+    """
+    marks = state.deaths.get(event.key, [])
+    if event.key in state.outcomes or event.mark in marks:
+        return None
+    marks = state.deaths[event.key] = [*marks, event.mark]
+    if len(marks) < state.rules.max_label_starts:
+        return None
+    reason = (
+        f"the reference library crashed with it {len(marks)} times (max_label_starts), the last "
+        f"time by {event.how}: {event.words}"
+    )
+    return LabelRejected(
+        effect=f"label-{event.key}",
+        key=event.key,
+        reason=reason,
+        seconds=0.0,
+        kind="library death",
+        attempts=len(marks),
     )
 
 

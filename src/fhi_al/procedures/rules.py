@@ -61,6 +61,7 @@ class Rules:
     final_patience: int
     # Faults.
     max_energy_deviation_eV_per_atom: float = 5.0
+    max_label_starts: int = 3
 
     @property
     def threshold(self) -> ThresholdRule:

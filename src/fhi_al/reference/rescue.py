@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fhi_al.errors import UnconvergedError
+from fhi_al.reference.black_box import BlackBox
 from fhi_al.reference.engine import Engine
 from fhi_al.reference.integrity import check_net_force
 from fhi_al.structure import Label, Structure, structure_key
@@ -31,6 +32,7 @@ class RescuingEngine:
         comm: the group's communicator, or None for a process alone.
         directory: of the group.
         max_net_force: largest net force on a molecule in eV/Å.
+        black_box: watches over the library on this rank; None: nothing does.
 
     Attributes:
         device: where the reference runs: that of an engine which is a torch model, else `cpu`.
@@ -48,7 +50,9 @@ class RescuingEngine:
         comm: Any,
         directory: Path,
         max_net_force: float,
+        black_box: BlackBox | None = None,
     ) -> None:
+        self._black_box = black_box
         self.parallel = kind.parallel
         self._max_net_force = max_net_force
         self._digest = kind.digest(settings, control, elements)
@@ -73,6 +77,12 @@ class RescuingEngine:
         Raises:
             UnconvergedError: with the story of all attempts.
         """
+        if self._black_box is None:
+            return self._label(structure)
+        with self._black_box.recording(structure_key(structure, self._digest)):
+            return self._label(structure)
+
+    def _label(self, structure: Structure) -> Label:
         try:
             return self._attempt(self._engine, structure)
         except UnconvergedError as error:

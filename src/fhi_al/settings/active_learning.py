@@ -165,6 +165,10 @@ class ActiveLearning(Section):
     max_failed_fraction: Fraction = 0.5
     """Share of failed reference calculations at which the run ends with an error."""
 
+    max_label_starts: Count = 3
+    """Times that a structure may crash the reference library before it is rejected. Only crashes
+    that leave a mark count, no kills from outside. See faults.md."""
+
     max_net_force_eV_per_A: Positive = 0.1
     """Largest net force on a molecule, in eV/Å, with which a label is taken; in theory there is
     none."""

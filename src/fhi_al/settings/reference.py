@@ -102,7 +102,7 @@ class AsiSettings(Section):
 
     scf_rescue: tuple[dict[str, AimsValue], ...] = ()
     """What to try when an SCF fails, one entry after the other, each with a fresh SCF: keywords of
-    control.in and their values, of those that lead the SCF to convergence. See the page on faults.
+    control.in and their values, of those that lead the SCF to convergence. See faults.md.
     """
 
     @field_validator("scf_rescue")
@@ -139,7 +139,7 @@ class XtbSettings(Section):
 
     scf_rescue: tuple[dict[str, Positive], ...] = ()
     """What to try when an SCF fails, one entry after the other: max_iterations, mixer_damping,
-    electronic_temperature_K and accuracy with other values. See the page on faults."""
+    electronic_temperature_K and accuracy with other values. See faults.md."""
 
     @field_validator("scf_rescue")
     @classmethod
@@ -180,7 +180,7 @@ class AseSettings(Section):
 
     scf_rescue: tuple[dict[str, Any], ...] = ()
     """What to try when an SCF fails, one entry after the other: keyword arguments that are added to
-    those above, or replace them. See the page on faults."""
+    those above, or replace them. See faults.md."""
 
 
 class MlffSettings(Section):
