@@ -15,7 +15,7 @@ from fhi_al.controller import Controller
 from fhi_al.effects import Effect, Label, Train
 from fhi_al.events import Event, Labelled
 from fhi_al.journal import Journal
-from fhi_al.opening import join_run, opening
+from fhi_al.opening import join_run
 from fhi_al.parallel.channels import InlineChannel, Slices
 from fhi_al.parallel.ml_worker import MlWorker
 from fhi_al.parallel.workers import ReferenceWorker
@@ -98,6 +98,9 @@ class Watched:
             self.trainings.append((effect.stage, began, time.perf_counter()))
         return event
 
+    def hurry(self) -> None:
+        self.worker.hurry()
+
     def close(self) -> None:
         self.worker.close()
 
@@ -142,10 +145,12 @@ def test_a_group_gets_its_next_effect_within_an_optimizer_step(
     monkeypatch.setattr(train, "step", step)
     monkeypatch.setattr(controller_module, "wanted", with_more_labels)
     with Journal(folder.journal) as journal:
-        state = join_run(journal, "run", inputs, digest)
-        journal.append(opening("run", inputs, digest))
+        joined = join_run(journal, "run", inputs, digest)
+        journal.append(joined.opened)
         worker = Watched(MlWorker(folder, "cpu"))
-        Controller(state, journal, [group, InlineChannel("ml", worker, reference=False)]).run()
+        Controller(
+            joined.state, journal, [group, InlineChannel("ml", worker, reference=False)]
+        ).run()
 
     for stage in ("initial_dataset", "active_learning", "convergence"):
         spans = [(began, ended) for where, began, ended in worker.trainings if where == stage]
