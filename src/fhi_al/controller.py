@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fhi_al.effects import Effect, Evaluate, Export, Train
 from fhi_al.errors import FhiAlError, StoppedError, StorageError
@@ -91,7 +91,7 @@ class Controller:
 
     def _run(self) -> None:
         patience = Patience()
-        events: list[Event] | None = None
+        unanswered = True
         while not finished(self.state):
             if self.state.failure:
                 self._close(self.state.failure)
@@ -99,10 +99,14 @@ class Controller:
             if reason := self._stop():
                 self._wind_down(reason)
                 break
-            if events is None or events:
+            if unanswered:
                 self._submit()
-            events = self._poll()
-            if events or any(channel.busy_here for channel in self.channels):
+            # Other ranks first: a slice of the work here may take as long as an optimizer step.
+            came = self._poll(c for c in self.channels if not c.busy_here)
+            if came:
+                self._submit()
+            unanswered = bool(self._poll(c for c in self.channels if c.busy_here))
+            if came or unanswered or any(channel.busy_here for channel in self.channels):
                 patience.reset()
             elif self._too_late and not self.state.in_flight:
                 self._wind_down("nothing more can end within the walltime")
@@ -116,8 +120,8 @@ class Controller:
                 patience.wait()
         self._close("finished")
 
-    def _poll(self) -> list[Event]:
-        events = [event for channel in self.channels for event in channel.poll()]
+    def _poll(self, channels: Iterable[Channel]) -> list[Event]:
+        events = [event for channel in channels for event in channel.poll()]
         if events:
             self.record(*events)
         for event in events:
@@ -144,7 +148,7 @@ class Controller:
                 self._finish_reference and any(channel.reference for channel in busy)
             ):
                 break
-            if self._poll():
+            if self._poll(self.channels):
                 came = True
             elif not any(channel.busy_here for channel in busy):
                 patience.wait()
