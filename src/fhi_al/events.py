@@ -166,11 +166,13 @@ class Sampled(Outcome):
         walkers: where the sampling MD stands, or None.
         keys: of the structures, in the order of sampling.
         seconds: of work.
+        compositions: chemical formulas of the structures; none in journals of earlier versions.
     """
 
     walkers: str | None
     keys: tuple[str, ...]
     seconds: float
+    compositions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ class Candidate:
         reason: `threshold`, `overdue` (long without a crossing), `unstable` (the walker broke,
             this is its last sane frame) or `audit`.
         detail: of an unstable walker: what broke, in words and numbers.
+        composition: chemical formula; "" in journals of earlier versions.
     """
 
     trajectory: int
@@ -207,6 +210,7 @@ class Candidate:
     threshold: float | None
     reason: Literal["threshold", "overdue", "unstable", "audit"]
     detail: str = ""
+    composition: str = ""
 
 
 @dataclass(frozen=True)

@@ -290,16 +290,16 @@ class _Launch:
             own = self._comm.Split(0 if number is None else number + 1, self._rank)
             self._group, self._ml_comm = (None, own) if number is None else (own, None)
         problems: list[str] = []
-        engine: Labeller | None = None
+        engine: RescuingEngine | None = None
         ml: MlWorker | None = None
         known: dict[str, float] | None = None
         device = "cpu"
         try:
             if number is not None:
                 engine = self._engine(number, plan, folder)
-                # Only engines that are torch models have one.
-                device = getattr(engine, "device", device)
-                if engine is not None and plan.needs_atoms:
+            if engine is not None:
+                device = engine.device
+                if plan.needs_atoms:
                     known = engine.atomic_energies()
         except InputError as error:
             problems += error.problems
@@ -333,7 +333,7 @@ class _Launch:
             ml.atomic_energies = next((known for _, known, _ in answers if known), {})
         return engine, ml
 
-    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> Labeller | None:
+    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> RescuingEngine | None:
         group = self._group
         inputs = plan.inputs
         kind = engine_class(inputs.reference.engine)

@@ -98,7 +98,7 @@ def advance(
         for candidate in chosen:
             _, structure, forces = seen[candidate.trajectory]
             key = folder.structures.put(structure, folder.engine_digest, forces)
-            candidates.append(replace(candidate, key=key))
+            candidates.append(replace(candidate, key=key, composition=structure.composition))
         if any(candidate.reason != "audit" for candidate in chosen):
             break
         if inputs.deterministic:
@@ -198,7 +198,11 @@ def sample(
         assert driver is not None
         walkers, keys = effect.id, (yield from _sample_trajectory(effect, folder, driver))
     return events.Sampled(
-        effect=effect.id, walkers=walkers, keys=tuple(keys), seconds=time.monotonic() - began
+        effect=effect.id,
+        walkers=walkers,
+        keys=tuple(keys),
+        seconds=time.monotonic() - began,
+        compositions=(folder.inputs.structure.composition,) * len(keys),
     )
 
 

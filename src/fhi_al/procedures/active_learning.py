@@ -203,6 +203,7 @@ def _label(candidate: Candidate | None, purpose: str) -> Label:
         step=candidate.step,
         uncertainty=candidate.uncertainty,
         threshold=candidate.threshold,
+        composition=candidate.composition,
     )
 
 

@@ -42,7 +42,7 @@ class InitialState:
         sampled: rounds whose structures are all chosen.
         labelled: rounds whose structures all have an outcome.
         trained: rounds that have been trained on.
-        waiting: keys of chosen structures without an outcome yet.
+        waiting: keys of chosen structures without an outcome yet, with their compositions.
         n_sampled: structures chosen so far, over all rounds.
         round_taken: structures that the ab initio MD has given to the present round.
         walkers: file in which the sampling MD stands.
@@ -56,7 +56,7 @@ class InitialState:
     sampled: int = 0
     labelled: int = 0
     trained: int = 0
-    waiting: dict[str, None] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
     n_sampled: int = 0
     round_taken: int = 0
     walkers: str | None = None

@@ -34,6 +34,9 @@ class RescuingEngine:
         max_net_force: largest net force on a molecule in eV/Å.
         black_box: watches over the library on this rank; None: nothing does.
 
+    Attributes:
+        device: where the reference runs: that of an engine which is a torch model, else `cpu`.
+
     Raises:
         InputError: the normal settings, or those of a rescue, can't work.
     """
@@ -54,6 +57,7 @@ class RescuingEngine:
         self._max_net_force = max_net_force
         self._digest = kind.digest(settings, control, elements)
         self._engine: Engine = kind(settings, control, elements, comm, directory)
+        self.device: str = getattr(self._engine, "device", "cpu")
         rescues: Sequence[Mapping[str, Any]] = settings.scf_rescue
         self._rescues: list[tuple[str, Engine]] = [
             (
