@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import HERE
 
 from fhi_al.reference.black_box import BlackBox, forget_deaths, read_deaths
 
 
 def end(folder, how: str) -> str:
     """End a process; what it said on standard error."""
-    program = HERE / "black_box_program.py"
+    program = Path(__file__).parent / "black_box_program.py"
     command = [sys.executable, str(program), str(folder), how]
     return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
 
