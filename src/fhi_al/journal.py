@@ -39,19 +39,32 @@ def _encode(number: int, when: float, event: Event) -> bytes:
     return b"%d %d %08x %s\n" % (number, len(body), zlib.crc32(body), body)
 
 
-def _decode(line: bytes, number: int) -> Record:
-    """Take a line apart, without its line feed.
+def _body(line: bytes, number: int) -> bytes:
+    """Take a line apart, without its line feed, and check it.
 
     Raises:
-        ValueError: it is not the record of this number.
+        ValueError: it is not the whole record of this number.
     """
     head, length, checksum, body = line.split(b" ", 3)
     if int(head) != number:
         raise ValueError(f"record {int(head)} stands where {number} should")
     if int(length) != len(body) or int(checksum, 16) != zlib.crc32(body):
         raise ValueError("length or checksum does not fit")
-    data = json.loads(body)
-    return Record(number, data.pop("t"), from_json(data))
+    return body
+
+
+def _decode(body: bytes, number: int) -> Record:
+    """Read a whole record.
+
+    Raises:
+        ValueError: another version of the program has written it, or another program.
+    """
+    try:
+        data = json.loads(body)
+        when = data.pop("t")
+        return Record(number, float(when), from_json(data))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(f"it is whole, but not of this version: {error}") from None
 
 
 def read_journal(path: Path) -> tuple[list[Record], int]:
@@ -88,17 +101,21 @@ def read_sound_part(path: Path) -> tuple[list[Record], str | None, int]:
         last = index >= len(lines) - 2 and not any(lines[index + 1 :])
         if not line and last:
             break
+        body: bytes | None = None
         try:
             if index == len(lines) - 1:
                 raise ValueError("the line does not end")
-            records.append(_decode(line, len(records)))
+            body = _body(line, len(records))
+            records.append(_decode(body, len(records)))
         except ValueError as error:
-            if last:
+            if last and body is None:
                 break
-            damage = (
-                f"{path}: record {index} is damaged ({error}), and {len(lines) - index - 1} lines "
-                "follow it, so this is not the trace of a kill"
-            )
+            damage = f"{path}: record {index} is damaged ({error})"
+            if body is None:
+                damage += (
+                    f", and {len(lines) - index - 1} lines follow it, so this is not the trace of "
+                    "a kill"
+                )
             return records, damage, 0
         size += len(line) + 1
     return records, None, len(contents) - size

@@ -388,8 +388,6 @@ class _Launch:
         log.info("Ranks:\n%s", describe_places(self._places))
         for warning in plan.inputs.warnings:
             log.warning("%s", warning)
-        for change in self._joined.changes:
-            log.info("Changed since the last command: %s", change)
         walltime = self._walltime
         if walltime.end is not None:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(walltime.end))
@@ -401,6 +399,8 @@ class _Launch:
         ]
         if self._goal != "atomic_energies":  # which has a journal of its own
             listeners.append(KeptAside(folder, self._state))
+        for change in self._joined.changes:
+            log.info("Changed since the last command: %s", change)
         opened = self._joined.opened
         startup_s = round(since_start(), 2)
         self._journal.append(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fhi_al import __version__
-from fhi_al.errors import InputError
+from fhi_al.errors import InputError, JournalError
 from fhi_al.events import Goal, Opened
 from fhi_al.journal import Journal
 from fhi_al.procedures.rules import Rules
@@ -129,7 +129,13 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joine
     past = [event for event in journal if isinstance(event, Opened)]
     run = past[0].run if past else secrets.token_hex(3)
     opened = opening(goal, inputs, digest, run)
-    state = fold(journal)
+    try:
+        state = fold(journal)
+    except (ValueError, TypeError, LookupError) as error:
+        raise JournalError(
+            f"{journal.path}: another version of the program has written it ({error}); go on with "
+            "that version, or start in another folder"
+        ) from error
     if past:
         assert state is not None
         if forbidden := _forbidden(past[0], opened, state):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cli_runs import Running, write_inputs
 TROUBLE = "trouble"
 
 
-def logged_run(folder: Path, **sections: Any) -> Path:
+def logged_run(folder: Path, *, mace: Mapping[str, Any] | None = None, **sections: Any) -> Path:
     """Inputs of a run whose reference writes down every call."""
     arguments = {"log": str(folder / "calls.txt"), "trouble": str(folder / TROUBLE)}
     reference = {
@@ -21,12 +21,12 @@ def logged_run(folder: Path, **sections: Any) -> Path:
         "calculator": "cli_calculators.LoggedXtb",
         "arguments": arguments,
     }
-    return write_inputs(folder, al={"REFERENCE": reference, **sections})
+    return write_inputs(folder, mace=mace, al={"REFERENCE": reference, **sections})
 
 
 def calls(folder: Path) -> Counter[str]:
     path = folder / "calls.txt"
-    return Counter(path.read_text().split()) if path.exists() else Counter()
+    return Counter(path.read_text().splitlines()) if path.exists() else Counter()
 
 
 def wait_until(running: Running, true: Callable[[], bool]) -> None:
