@@ -72,9 +72,7 @@ def kill_xtb(start: Start, tmp_path: Path, seed: int, kills: int) -> None:
     def make(number: int) -> Path:
         return xtb_run(tmp_path / f"run{number}", deterministic=True)
 
-    totals = kill_runs(start, seed, None, kills, make, check)
-    # Here each call that was cut off is made again: nothing else is.
-    assert totals.repeated == totals.in_work
+    kill_runs(start, seed, None, kills, make, check)
 
 
 def kill_asi(
