@@ -21,7 +21,7 @@ SHORT = {
     "max_final_epochs": 12,
 }
 MACE = {"ARCHITECTURE": {"atomic_energies": "auto"}}
-CONTROL = "xc pbe\nrelativistic none\ntoy_call_log {log}\n"
+CONTROL = "xc pbe\nrelativistic none\ntoy_sleep_s 0.1\ntoy_call_log {log}\n"
 
 
 def xtb_run(folder: Path, deterministic: bool) -> Path:
