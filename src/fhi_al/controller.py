@@ -6,12 +6,14 @@ import contextlib
 import dataclasses
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from fhi_al.effects import Effect, Evaluate, Export, Train
 from fhi_al.errors import FhiAlError, StoppedError, StorageError
 from fhi_al.events import Closed, Event, Failed, Started
 from fhi_al.journal import Journal
+from fhi_al.parallel.batching import Batching
 from fhi_al.parallel.channels import Channel, Patience
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.state import State
@@ -65,6 +67,7 @@ class Controller:
         self.journal = journal
         self.channels = channels
         self.listeners = listeners
+        self._batching = Batching()
         self._stop = stop
         self._walltime = walltime or Walltime(None, 0.0)
         self._finish_reference = finish_reference
@@ -165,21 +168,27 @@ class Controller:
         room = {channel: channel.room for channel in self.channels}
         self._too_late = False
         chosen: list[tuple[Effect, Channel]] = []
-        for effect in wanted(self.state):
+        waiting = deque(e for e in wanted(self.state) if e.id not in self.state.in_flight)
+        while waiting and any(room.values()):
             if sequential and (chosen or self.state.in_flight):
                 break
-            if effect.id in self.state.in_flight:
-                continue
+            effect = waiting.popleft()
             able = [channel for channel in self.channels if channel.takes(effect) and room[channel]]
             if not able:
                 continue
-            channel = max(able, key=lambda channel: room[channel])
+            channel = max(able, key=lambda c: (room[c], self._batching.fits(c.name, effect)))
+            better = effect if sequential else self._batching.choose(channel.name, effect, waiting)
+            if better is not effect:
+                waiting.remove(better)
+                waiting.appendleft(effect)
+                effect = better
             ahead = int(not channel.idle) + channel.room - room[channel]
             if not self._walltime.has_time_for(effect, ahead):
                 self._too_late = True
                 if sequential:
                     break  # what comes next in line has to wait for it
                 continue
+            self._batching.note(channel.name, effect)
             room[channel] -= 1
             chosen.append((effect, channel))
         if chosen:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from fhi_al.codec import from_json, to_json
 from fhi_al.errors import JournalError
-from fhi_al.events import Event, from_json, to_json
+from fhi_al.events import Event
 from fhi_al.files import storage_error, sync
 
 

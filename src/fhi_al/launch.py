@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fhi_al.errors import FhiAlError, InputError, JournalError, StoppedError
 from fhi_al.events import Closed, Goal
 from fhi_al.housekeeping import Housekeeper
 from fhi_al.journal import Journal
+from fhi_al.kept_aside import KeptAside
 from fhi_al.lock import FolderLock
 from fhi_al.narrator import Narrator, StageLog, start_logging, start_worker_logging
 from fhi_al.opening import Joined, join_run
@@ -34,6 +35,7 @@ from fhi_al.parallel.channels import (
 )
 from fhi_al.parallel.layout import Layout, plan_layout, visible_gpus
 from fhi_al.parallel.ml_worker import MlWorker
+from fhi_al.parallel.placement import describe_places, place_of
 from fhi_al.parallel.workers import (
     FailureChannel,
     ReferenceWorker,
@@ -45,12 +47,15 @@ from fhi_al.parallel.workers import (
 from fhi_al.parallel.world import abort, alone_for_ase, claim_threads, peak_memory_mb, world
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
-from fhi_al.reference.engine import Engine, engine_class
+from fhi_al.reference.black_box import BlackBox, forget_deaths, read_deaths
+from fhi_al.reference.engine import Labeller, engine_class
+from fhi_al.reference.rescue import RescuingEngine
 from fhi_al.run_folder import RunFolder, no_trace_of_failure, remove_empty
 from fhi_al.settings import Inputs, load_inputs
 from fhi_al.stopping import Forwarder, Signals, StopRequests
 from fhi_al.walltime import Walltime, end_of_job
 from fhi_al.watch import Watch
+from fhi_al.work import Place, since_start
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +148,8 @@ class _Launch:
         self._rank = comm.rank if comm is not None else 0
         self._group: Any = None
         self._ml_comm: Any = None
+        self._threads = 1
+        self._places: list[Place] = []
         self._journal: Journal | None = None
         self._joined: Joined | None = None
         self._state: State | None = None
@@ -154,7 +161,7 @@ class _Launch:
             return 0
         folder = RunFolder(plan.inputs, plan.engine_digest, plan.run)
         alone_for_ase()
-        claim_threads(self._comm)
+        self._threads = claim_threads(self._comm)
         with no_trace_of_failure(folder.reference) as keep:
             engine, ml = self._agree_on_workers(plan, folder)
             keep()
@@ -186,7 +193,7 @@ class _Launch:
             self._lock.release()
             self._lock = None
 
-    def _work(self, folder: RunFolder, engine: Engine | None, ml: MlWorker | None) -> None:
+    def _work(self, folder: RunFolder, engine: Labeller | None, ml: MlWorker | None) -> None:
         """Do what the controller says, on a rank that is not the controller."""
         look = Forwarder(self._signals, self._comm)
         if ml is not None:
@@ -268,7 +275,7 @@ class _Launch:
 
     def _agree_on_workers(
         self, plan: _Plan, folder: RunFolder
-    ) -> tuple[Engine | None, MlWorker | None]:
+    ) -> tuple[Labeller | None, MlWorker | None]:
         """Every rank makes what it needs for its role; if any can't, none goes on."""
         layout = plan.layout
         number = layout.group_of(self._rank)
@@ -276,13 +283,16 @@ class _Launch:
             own = self._comm.Split(0 if number is None else number + 1, self._rank)
             self._group, self._ml_comm = (None, own) if number is None else (own, None)
         problems: list[str] = []
-        engine: Engine | None = None
+        engine: RescuingEngine | None = None
         ml: MlWorker | None = None
         known: dict[str, float] | None = None
+        device = "cpu"
         try:
             if number is not None:
                 engine = self._engine(number, plan, folder)
-                if engine is not None and plan.needs_atoms:
+            if engine is not None:
+                device = engine.device
+                if plan.needs_atoms:
                     known = engine.atomic_energies()
         except InputError as error:
             problems += error.problems
@@ -300,15 +310,23 @@ class _Launch:
         except FhiAlError as error:
             # Not to be raised here: the other ranks wait for this one's answer.
             problems.append(str(error))
-        answers = gather(self._comm, (problems, known))
+        place = place_of(
+            layout,
+            self._rank,
+            parallel_engine=engine_class(plan.inputs.reference.engine).parallel,
+            device=device,
+            threads=self._threads,
+        )
+        answers = gather(self._comm, (problems, known, place))
         # The ranks of a group report the same problem: once is enough.
-        if everything := list(dict.fromkeys(p for ranks, _ in answers for p in ranks)):
+        if everything := list(dict.fromkeys(p for ranks, *_ in answers for p in ranks)):
             raise InputError(everything)
+        self._places = [place for *_, place in answers]
         if ml is not None:
-            ml.atomic_energies = next((known for _, known in answers if known), {})
+            ml.atomic_energies = next((known for _, known, _ in answers if known), {})
         return engine, ml
 
-    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> Engine | None:
+    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> RescuingEngine | None:
         group = self._group
         inputs = plan.inputs
         kind = engine_class(inputs.reference.engine)
@@ -317,10 +335,19 @@ class _Launch:
         directory = folder.reference / f"group{number}"
         directory.mkdir(parents=True, exist_ok=True)
         comm = group if kind.parallel else None
-        return kind(inputs.reference, inputs.control, inputs.elements, comm, directory)
+        return RescuingEngine(
+            kind,
+            inputs.reference,
+            inputs.control,
+            inputs.elements,
+            comm,
+            directory,
+            inputs.al.active_learning.max_net_force_eV_per_A,
+            BlackBox(folder.deaths, f"rank{self._rank}"),
+        )
 
     def _control(
-        self, plan: _Plan, folder: RunFolder, engine: Engine | None, ml: MlWorker | None
+        self, plan: _Plan, folder: RunFolder, engine: Labeller | None, ml: MlWorker | None
     ) -> FhiAlError | None:
         """Drive the run to its goal, or say why it ended before; the other ranks are let go."""
         assert ml is not None
@@ -348,8 +375,10 @@ class _Launch:
         assert self._joined is not None
         stage_log = StageLog(folder.logs)
         start_logging(plan.inputs.mace.misc.log_level, stage_log)
+        stage_log.turn_to(self._state.stage)
         write_settings(plan.inputs, folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
+        log.info("Ranks:\n%s", describe_places(self._places))
         for warning in plan.inputs.warnings:
             log.warning("%s", warning)
         walltime = self._walltime
@@ -361,9 +390,15 @@ class _Launch:
             Narrator(self._state, stage_log),
             Housekeeper(folder, self._journal),
         ]
+        if self._goal != "atomic_energies":  # which has a journal of its own
+            listeners.append(KeptAside(folder, self._state))
         for change in self._joined.changes:
             log.info("Changed since the last command: %s", change)
-        self._journal.append(self._joined.opened)
+        opened = self._joined.opened
+        startup_s = round(since_start(), 2)
+        self._journal.append(
+            replace(opened, time=time.time(), startup_s=startup_s, places=tuple(self._places))
+        )
         controller = Controller(
             self._state,
             self._journal,
@@ -374,13 +409,15 @@ class _Launch:
             finish_reference=plan.inputs.al.misc.finish_reference,
         )
         try:
+            controller.record(*read_deaths(folder.deaths))
+            forget_deaths(folder.deaths)
             controller.run()
         finally:
             self._journal.close()
             self._state = controller.state
 
     def _channels(
-        self, plan: _Plan, folder: RunFolder, engine: Engine | None, ml: MlWorker
+        self, plan: _Plan, folder: RunFolder, engine: Labeller | None, ml: MlWorker
     ) -> list[Channel]:
         assert self._state is not None
         channels: list[Channel] = []

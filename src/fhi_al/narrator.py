@@ -191,7 +191,11 @@ def _labelled(stage: Stage, state: State, event: events.Labelled) -> str:
     if state.atoms.spins and event.key in state.atoms.spins:
         element, unpaired = state.atoms.spins[event.key]
         return f"{element} with {unpaired} unpaired electrons: {event.energy:.6f} eV"
+    if event.key in state.rejected:
+        return f"structure {event.key[:12]} is kept aside: {state.rejected[event.key].reason}"
     text = f"label {sum(state.outcomes.values())}: {event.energy:.4f} eV"
+    if event.rescue:
+        text += f", rescued with {event.rescue}"
     if event.force_error is not None:
         text += f", committee was off by {1000 * event.force_error:.1f} meV/Å"
     text += f" ({event.seconds:.2f} s)" if event.seconds else " (from the store)"
@@ -204,6 +208,17 @@ def _rejected(stage: Stage, state: State, event: events.LabelRejected) -> str:
         element, unpaired = state.atoms.spins[event.key]
         what = f"{element} with {unpaired} unpaired electrons"
     return f"{what} has no label: {event.reason}"
+
+
+def _died(stage: Stage, state: State, event: events.Died) -> str:
+    text = (
+        f"structure {event.key[:12]} crashed the reference library ({event.how}) when the run "
+        f"ended last: {event.words or 'no last words'}; "
+    )
+    if event.key in state.deaths:
+        left = state.rules.max_label_starts - len(state.deaths[event.key])
+        return f"{text}it is tried again, alone, up to {left} times"
+    return f"{text}it is rejected" if event.key in state.rejected else ""
 
 
 def _sampled(stage: Stage, state: State, event: events.Sampled) -> str:
@@ -222,7 +237,10 @@ def _advanced(stage: Stage, state: State, event: events.Advanced) -> str:
         text += f"; largest uncertainty {1000 * max(last.uncertainties):.1f} meV/Å"
         text += f", {sum(last.temperatures) / len(last.temperatures):.0f} K"
     for candidate in event.candidates:
-        text += f"; trajectory {candidate.trajectory} chosen ({candidate.reason})"
+        why: str = candidate.reason
+        if candidate.detail:
+            why = f"{why} after step {candidate.step}: {candidate.detail}"
+        text += f"; trajectory {candidate.trajectory} chosen ({why})"
     return text
 
 
@@ -259,6 +277,7 @@ _TELLERS: dict[type, Callable[[Stage, State, Any], str]] = {
     events.Isolated: _isolated,
     events.Labelled: _labelled,
     events.LabelRejected: _rejected,
+    events.Died: _died,
     events.Sampled: _sampled,
     events.Advanced: _advanced,
     events.Trained: _trained,

@@ -60,6 +60,8 @@ def rules_of(inputs: Inputs) -> Rules:
         converge_on=inputs.convergence.on,
         max_final_epochs=inputs.convergence.max_epochs,
         final_patience=inputs.convergence.patience,
+        max_energy_deviation_eV_per_atom=al.max_energy_deviation_eV_per_atom,
+        max_label_starts=al.max_label_starts,
     )
 
 

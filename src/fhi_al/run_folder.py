@@ -45,6 +45,11 @@ class RunFolder:
         """The journal of the run."""
         return self.restart / "journal.jsonl"
 
+    @property
+    def deaths(self) -> Path:
+        """Marks of reference libraries that took their process down."""
+        return self.restart / "deaths"
+
     @cached_property
     def artefacts(self) -> Artefacts:
         """The files that events name."""

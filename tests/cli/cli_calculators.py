@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.units import Hartree
 
 from fhi_al.reference.xtb import XtbEngine
 from fhi_al.settings.reference import XtbSettings
@@ -47,6 +48,36 @@ class LoggedXtb(Calculator):
             "free_energy": label.energy,
             "forces": label.forces,
         }
+
+
+class Faulty(LoggedXtb):
+    """Now and then the numbers are wrong, by the number of the call.
+
+    Args:
+        log: see `LoggedXtb`.
+        trouble: see `LoggedXtb`.
+        wrong_energy: the calls whose energy is in Hartree.
+        pulled: the calls whose forces have a net force.
+        moved: the calls that compute another geometry.
+    """
+
+    def __init__(
+        self, log: str, trouble: str, wrong_energy: Any = (), pulled: Any = (), moved: Any = ()
+    ) -> None:
+        super().__init__(log, trouble)
+        self._wrong_energy, self._pulled, self._moved = wrong_energy, pulled, moved
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        number = len(self._log.read_text().splitlines())
+        if number in self._wrong_energy:
+            self.results["free_energy"] = self.results["free_energy"] / Hartree
+        if number in self._pulled:
+            self.results["forces"] = self.results["forces"] + 0.2
+        if number in self._moved:
+            self.atoms.positions[0] += 0.01
 
 
 def _meet(trouble: Path) -> None:

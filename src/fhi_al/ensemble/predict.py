@@ -11,7 +11,7 @@ import torch
 from ase.calculators.calculator import Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from fhi_al.ensemble.compiled import FastForces
+from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.md.batch import Batch
 from fhi_al.md.neighbors import Edges, NeighborLists
 from fhi_al.structure import Structure

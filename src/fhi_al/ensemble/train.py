@@ -16,7 +16,8 @@ from mace.tools.train import MACELoss, preserve_grad_state, take_step
 
 from fhi_al.effects import Train
 from fhi_al.ensemble.architecture import default_dtype
-from fhi_al.ensemble.data import Graphs, count, loader, member_keys
+from fhi_al.ensemble.data import STRESS_LOSSES, Counts, Graphs, count, loader, member_keys
+from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.member import CONVERGENCE_STAGES, Member
 from fhi_al.ensemble.members import Committee, atomic_energies, new_members
 from fhi_al.errors import FhiAlError
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 Record = tuple[int, int, float, float, float, float]
 """(member, epoch, loss, valid_loss, force_mae, energy_mae)"""
 Slices = Generator[None, None, Any]
-
-_STRESS_LOSSES = ("stress", "huber", "universal")
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ def train(
     committee: Committee | None,
     device: str | torch.device,
     writes: Sequence[int] | None = None,
+    fast: FastGradients | None = None,
 ) -> Generator[None, None, tuple[Committee, Trained]]:
     """Carry out a `Train`; yields after every optimizer step and every batch of validation.
 
@@ -91,6 +91,7 @@ def train(
         device: where a new one lives.
         writes: the members whose part of the checkpoint is written here; None: all. The other
             parts are written by the ranks that train those members.
+        fast: computes gradients by compiled code; None: everything stays eager.
 
     Returns:
         The committee, and the event, when the checkpoint is on the disk.
@@ -100,10 +101,12 @@ def train(
     committee = committee or Committee(folder.inputs, torch.device(device))
     sets = prepare(effect, entries, folder, committee)
     committee.weights = None
+    if fast is not None:
+        fast.doubt()
     history: list[Record] = []
     for index in effect.members:
         train_set, valid_set = sets[index]
-        history += yield from train_member(committee, index, effect, train_set, valid_set)
+        history += yield from train_member(committee, index, effect, train_set, valid_set, fast)
     committee.save(folder, effect.id, writes)
     return committee, Trained(
         effect=effect.id,
@@ -144,9 +147,18 @@ def prepare(
     for index in effect.members:
         own, valid = member_keys(entries, index, union=effect.union)
         sets[index] = graphs.of(own), graphs.of(valid)
-        found = count(sets[index][0])
-        log.debug("member %d trains on %s, is validated on %d", index, found, len(valid))
-        if _output(committee.members[index])["stress"] and not found.stress:
+        member = committee.members[index]
+        found = count(sets[index][0], committee.inputs.mace.training)
+        if effect.weights is None or effect.fresh or member.progress.stage != effect.stage:
+            log.info("%s", describe_data(index, found, len(valid)))
+        member.update(n_energies=found.energies, n_forces=found.forces, n_stresses=found.stress)
+        if committee.inputs.mace.training.forces_weight and found.structures and not found.forces:
+            raise FhiAlError(
+                f"None of the {found.structures} training labels of member {index} has forces that "
+                "count in the loss. Look at TRAINING.config_type_weights in mace_settings.yaml, "
+                "or set TRAINING.forces_weight to 0 to train on energies alone."
+            )
+        if committee.inputs.mace.training.loss in STRESS_LOSSES and not found.stress:
             log.warning(
                 "TRAINING.loss is %s, but no training label of member %d has a stress: only "
                 "energies and forces are learned.",
@@ -154,6 +166,15 @@ def prepare(
                 index,
             )
     return sets
+
+
+def describe_data(index: int, found: Counts, n_valid: int) -> str:
+    """Say what a member trains on."""
+    return (
+        f"member {index} trains on {found.structures} structures: {found.energies} with energy, "
+        f"{found.forces} with forces, {found.stress} with stress in the loss; is validated on "
+        f"{n_valid}"
+    )
 
 
 def _refit_energies(
@@ -187,6 +208,7 @@ def train_member(
     effect: Train,
     train_set: list[AtomicData],
     valid_set: list[AtomicData],
+    fast: FastGradients | None = None,
 ) -> Generator[None, None, list[Record]]:
     """Train one member for the epochs of an effect, or until its patience ends.
 
@@ -196,6 +218,7 @@ def train_member(
         effect: what to do.
         train_set: what it is trained on.
         valid_set: what it is validated on.
+        fast: see `train`.
 
     Returns:
         One record a validation.
@@ -206,12 +229,14 @@ def train_member(
     member.update(n_train=len(train_set), n_valid=len(valid_set))
     if not train_set:
         log.warning("Member %d has no training label yet.", index)
+    elif fast is not None:
+        fast.begin(train_set, settings.batch_size)
     history: list[Record] = []
     for left in reversed(range(effect.epochs)):
         if _is_done(member, plan):
             break
         _schedule(member, plan)
-        loss = yield from train_epoch(member, train_set, settings.batch_size)
+        loss = yield from train_epoch(member, train_set, settings.batch_size, fast)
         if not math.isfinite(loss):
             raise FhiAlError(
                 f"The training of member {index} diverged: its loss is {loss} after epoch "
@@ -284,7 +309,10 @@ def _schedule(member: Member, plan: Plan) -> None:
 
 
 def train_epoch(
-    member: Member, train_set: list[AtomicData], batch_size: int
+    member: Member,
+    train_set: list[AtomicData],
+    batch_size: int,
+    fast: FastGradients | None = None,
 ) -> Generator[None, None, float]:
     """Train for one epoch.
 
@@ -296,20 +324,22 @@ def train_epoch(
     _schedule_free(member, training=True)
     total = 0.0
     for batch in loader(train_set, batch_size, member.generator):
-        total += batch.num_graphs * step(member, batch)
+        total += batch.num_graphs * step(member, batch, fast)
         yield
     return total / len(train_set)
 
 
-def step(member: Member, batch: Any) -> float:
+def step(member: Member, batch: Any, fast: FastGradients | None = None) -> float:
     """One optimizer step: loss, its gradient, clipping, the optimizer, the average.
 
     Returns:
         The loss before the step, per structure.
     """
+    known = fast.of(member, batch) if fast is not None else None
+    began = time.perf_counter()
     loss, _ = take_step(
-        model=member.model,
-        loss_fn=member.loss,
+        model=known or member.model,
+        loss_fn=known.loss if known else member.loss,
         batch=batch,
         optimizer=member.optimizer,
         ema=member.ema,
@@ -317,6 +347,8 @@ def step(member: Member, batch: Any) -> float:
         max_grad_norm=member.options.clip_grad,
         device=member.device,
     )
+    if fast is not None and known is None:
+        fast.spend(time.perf_counter() - began)
     return float(loss.detach())
 
 
@@ -372,7 +404,8 @@ def _judge(member: Member, plan: Plan, loss: float, force_mae: float, energy_mae
 def _output(member: Member) -> dict[str, bool]:
     """What the loss needs from the model."""
     name = member.options.loss
-    return {"forces": True, "virials": name == "virials", "stress": name in _STRESS_LOSSES}
+    virials = name == "virials"
+    return {"forces": True, "virials": virials, "stress": name in STRESS_LOSSES and not virials}
 
 
 def _schedule_free(member: Member, *, training: bool) -> None:

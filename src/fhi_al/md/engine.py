@@ -13,7 +13,8 @@ import torch
 from fhi_al import effects, events
 from fhi_al.ensemble.predict import Driver
 from fhi_al.ensemble.uncertainty import UNCERTAINTIES
-from fhi_al.errors import JournalError
+from fhi_al.errors import FhiAlError, JournalError
+from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import INTEGRATORS, Integrator
 from fhi_al.md.perturb import perturbed
 from fhi_al.md.selection import Selection
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MAX_SECONDS = 30.0
 MAX_CHECKS_DETERMINISTIC = 100
+_MAX_BREAKDOWNS = 20
 
 
 def advance(
@@ -96,7 +98,7 @@ def advance(
         for candidate in chosen:
             _, structure, forces = seen[candidate.trajectory]
             key = folder.structures.put(structure, folder.engine_digest, forces)
-            candidates.append(replace(candidate, key=key))
+            candidates.append(replace(candidate, key=key, composition=structure.composition))
         if any(candidate.reason != "audit" for candidate in chosen):
             break
         if inputs.deterministic:
@@ -170,7 +172,7 @@ def _shard(walkers: Walkers, trajectories: Sequence[int], inputs: Inputs, driver
     index = {int(trajectory): i for i, trajectory in enumerate(walkers.trajectories)}
     moving = walkers.select(index[trajectory] for trajectory in trajectories)
     uncertainty = UNCERTAINTIES[inputs.al.active_learning.uncertainty]
-    return Shard(moving, driver, _integrator(inputs), uncertainty)
+    return Shard(moving, driver, _integrator(inputs), uncertainty, _guard(inputs))
 
 
 def sample(
@@ -196,7 +198,11 @@ def sample(
         assert driver is not None
         walkers, keys = effect.id, (yield from _sample_trajectory(effect, folder, driver))
     return events.Sampled(
-        effect=effect.id, walkers=walkers, keys=tuple(keys), seconds=time.monotonic() - began
+        effect=effect.id,
+        walkers=walkers,
+        keys=tuple(keys),
+        seconds=time.monotonic() - began,
+        compositions=(folder.inputs.structure.composition,) * len(keys),
     )
 
 
@@ -225,14 +231,29 @@ def _sample_trajectory(
         walkers = _start(inputs, 1, "foundation", driver.device)
     else:
         walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
-    shard = Shard(walkers, driver, _integrator(inputs), UNCERTAINTIES["max_atomic_sd"])
+    uncertainty = UNCERTAINTIES["max_atomic_sd"]
+    shard = Shard(walkers, driver, _integrator(inputs), uncertainty, _guard(inputs))
     keys: list[str] = []
+    breakdowns = 0
     while len(keys) < effect.count:
         (frame,) = yield from shard.advance(inputs.al.active_learning.skip_step_initial)
         if frame.broken:
             # It is back at the sample before, with other velocities.
-            log.warning("MD with the pretrained model exploded at step %d; goes back", frame.step)
+            log.warning(
+                "MD with the pretrained model is unstable after step %d: %s; it goes back",
+                frame.frontier,
+                frame.broken,
+            )
+            breakdowns += 1
+            if breakdowns >= _MAX_BREAKDOWNS:
+                raise FhiAlError(
+                    f"MD with the pretrained model broke down {breakdowns} times in a row after "
+                    f"step {frame.step}, the last time with {frame.broken}: it doesn't know this "
+                    "system. Choose another ACTIVE_LEARNING.initial_sampling (perturb, aimd), or a "
+                    "smaller MD.timestep_fs"
+                )
             continue
+        breakdowns = 0
         structure, _ = shard.structure(0)
         keys.append(folder.structures.put(structure, folder.engine_digest))
     walkers.save(folder.walkers(effect.id))
@@ -276,6 +297,10 @@ def reference_step(effect: effects.ReferenceStep, folder: RunFolder) -> events.S
     return events.Sampled(
         effect=effect.id, walkers=effect.id, keys=(key,), seconds=time.monotonic() - began
     )
+
+
+def _guard(inputs: Inputs) -> Guard:
+    return Guard(inputs.al.md, inputs.structure)
 
 
 def _integrator(inputs: Inputs) -> Integrator:

@@ -61,11 +61,12 @@ class Selection:
                 candidates.append(
                     events.Candidate(
                         trajectory=frame.trajectory,
-                        step=frame.step,
+                        step=frame.frontier,
                         key="",
                         uncertainty=frame.uncertainty,
                         threshold=self._threshold.value,
                         reason=reason,
+                        detail=frame.broken,
                     )
                 )
         return check, candidates

@@ -19,11 +19,13 @@ from fhi_al.effects import (
     Sample,
     Train,
 )
-from fhi_al.events import Event, Isolated, Sampled, Started, Trained
+from fhi_al.events import Advanced, Event, Isolated, Sampled, Trained
 from fhi_al.parallel.channels import Channel, MpiChannel, Patience, Slices
 from fhi_al.run_folder import RunFolder
+from fhi_al.work import Outcome, Work
 
 if TYPE_CHECKING:
+    from fhi_al.ensemble.fast_gradients import FastGradients
     from fhi_al.ensemble.members import Committee
     from fhi_al.ensemble.predict import CommitteePredictor, Driver
 
@@ -60,6 +62,9 @@ class MlWorker:
         self._predictor: CommitteePredictor | None = None
         self._predicted: str | None = None
         self._foundation: Driver | None = None
+        self._gradients: FastGradients | None = None
+        # Compiled code is made and tested for processors; and it rounds as it likes.
+        self._compiles = device == "cpu" and not folder.inputs.deterministic
         self._hurried = False
 
     def run(self, effect: Effect) -> Slices:
@@ -117,8 +122,11 @@ class MlWorker:
         return Sampled(sampled.effect, sampled.walkers, sampled.keys, time.perf_counter() - start)
 
     def _train(self, effect: Train) -> Slices:
+        from fhi_al.ensemble.fast_gradients import FastGradients
         from fhi_al.ensemble.train import train
 
+        if self._gradients is None and self._compiles:
+            self._gradients = FastGradients(self._patience())
         own, *others = _deal(effect.members, 1 + len(self._peers))
         elsewhere = [member for share in others for member in share]
         everyone = range(self._folder.inputs.al.active_learning.ensemble_size)
@@ -128,7 +136,12 @@ class MlWorker:
             peer.submit(replace(effect, members=share))
         committee = self._load(effect.weights) if effect.weights else None
         self._committee, trained = yield from train(
-            replace(effect, members=own), self._folder, committee, self._device, writes
+            replace(effect, members=own),
+            self._folder,
+            committee,
+            self._device,
+            writes,
+            self._gradients,
         )
         if self._is_peer:
             return trained
@@ -143,7 +156,8 @@ class MlWorker:
         if self._is_peer:
             driver = self._predict(effect.weights)
             yield from engine.help_advance(effect, self._folder, driver, self._comm)
-            return Started(effect.id, "ml peer")
+            # The leader knows what came of it; this only tells who worked.
+            return Advanced(effect.id, "", (), (), (), (), 0.0, driver.path)
         busy = self._peers[: len(effect.trajectories) - 1]
         for peer in busy:
             peer.submit(effect)
@@ -152,8 +166,8 @@ class MlWorker:
         advanced = yield from engine.advance(
             effect, self._folder, driver, team, lambda: self._hurried
         )
-        yield from _answers(busy)
-        return advanced
+        answers = yield from _answers(busy)
+        return replace(advanced, work=_work(answers))
 
     def _evaluate(self, effect: Evaluate) -> Slices:
         from fhi_al.ensemble.evaluate import evaluate
@@ -181,9 +195,18 @@ class MlWorker:
         self._committee.load(self._folder, weights)
         return self._committee
 
+    def _patience(self) -> float:
+        """Seconds of eager work before this rank compiles.
+
+        One rank compiles; the others find the code in the cache, if they are of its size.
+        """
+        from fhi_al.ensemble.compilation import PATIENCE_SECONDS
+
+        return PATIENCE_SECONDS * (4 if self._is_peer else 1)
+
     def _predict(self, weights: str) -> CommitteePredictor:
         """The committee at this checkpoint, ready for molecular dynamics."""
-        from fhi_al.ensemble.compiled import PATIENCE_SECONDS, FastForces
+        from fhi_al.ensemble.fast_forces import FastForces
         from fhi_al.ensemble.predict import CommitteePredictor
 
         committee = self._load(weights)
@@ -191,14 +214,12 @@ class MlWorker:
             inputs = self._folder.inputs
             ranks = self._comm.size if self._comm is not None else 1
             walkers = math.ceil(inputs.al.active_learning.num_trajectories / ranks)
-            # One rank compiles; the others find the code in the cache, if they are of its size.
-            patience = PATIENCE_SECONDS * (4 if self._is_peer else 1)
             self._predictor = CommitteePredictor(
                 committee.models(),
                 self._device,
                 committee.dtype,
                 one_by_one=inputs.deterministic,
-                fast=FastForces(walkers, patience),
+                fast=FastForces(walkers, self._patience()),
             )
         elif self._predicted != weights:
             self._predictor.load(committee.models())
@@ -239,7 +260,13 @@ def _merged(effect: Train, events: Sequence[Event]) -> Trained:
         trained=effect.members,
         history=tuple(sorted(record for part in parts for record in part.history)),
         seconds=max(part.seconds for part in parts),
+        work=_work(events[1:]),
     )
+
+
+def _work(events: Sequence[Event]) -> tuple[Work, ...]:
+    """What the other ranks did for an outcome."""
+    return tuple(work for event in events if isinstance(event, Outcome) for work in event.work)
 
 
 _HANDLERS: dict[type, Callable[[MlWorker, Any], Slices]] = {

@@ -28,9 +28,10 @@ from fhi_al.parallel.channels import (
     Worker,
     send,
     share,
+    timed,
     wait,
 )
-from fhi_al.reference.engine import Engine
+from fhi_al.reference.engine import Labeller
 from fhi_al.run_folder import RunFolder
 from fhi_al.structure import Label as StoredLabel
 from fhi_al.structure import Structure
@@ -47,7 +48,7 @@ class ReferenceWorker:
         comm: the group's communicator, or None for a process alone.
     """
 
-    def __init__(self, folder: RunFolder, engine: Engine, comm: Any) -> None:
+    def __init__(self, folder: RunFolder, engine: Labeller, comm: Any) -> None:
         self._folder = folder
         self._engine = engine
         self._comm = comm if engine.parallel else None
@@ -69,11 +70,27 @@ class ReferenceWorker:
             try:
                 label = self._compute(effect, structure)
             except UnconvergedError as error:
-                return LabelRejected(effect.id, key, str(error), time.perf_counter() - start)
+                return LabelRejected(
+                    effect.id,
+                    key,
+                    str(error),
+                    time.perf_counter() - start,
+                    kind=error.kind,
+                    attempts=error.attempts,
+                )
             labels.put(label, self._folder.engine_digest)
             seconds = time.perf_counter() - start
         off = None if predicted is None else float(np.abs(predicted - label.forces).mean())
-        return Labelled(effect.id, key, label.energy, seconds, off)
+        return Labelled(
+            effect.id,
+            key,
+            label.energy,
+            seconds,
+            force_error=off,
+            formula=label.structure.to_atoms().get_chemical_formula(),
+            n_atoms=len(label.structure),
+            rescue=str(label.provenance.get("rescue", "")),
+        )
 
     def _compute(self, effect: Label, structure: Structure) -> StoredLabel:
         share(self._comm, structure)
@@ -103,7 +120,7 @@ class ReferenceWorker:
         self._engine.close()
 
 
-def assist(engine: Engine, comm: Any, look: Look) -> None:
+def assist(engine: Labeller, comm: Any, look: Look) -> None:
     """Take part in the group's calculations, on a rank that doesn't lead it, until told to stop.
 
     Args:
@@ -148,7 +165,7 @@ def serve(comm: Any, worker: Worker, look: Look) -> None:
             worker.close()
             return
         assert not isinstance(effect, Hurry)
-        send(comm, _finish(worker.run(effect), look), 0, TAG_EVENT)
+        send(comm, _finish(timed(worker.run(effect)), look), 0, TAG_EVENT)
 
 
 def _finish(slices: Slices, look: Look) -> Event:

@@ -23,6 +23,10 @@ def world() -> Any:
     Raises:
         InputError: a launcher started this process, but there is no MPI library.
     """
+    if os.environ.get("OMPI_COMM_WORLD_RANK") != "0" or os.environ["OMPI_COMM_WORLD_SIZE"] == "1":
+        # Have Open MPI say where MPI_Abort was called, which `reference.black_box` looks for; not
+        # where only the controller could call it.
+        os.environ.setdefault("OMPI_MCA_mpi_abort_print_stack", "1")
     if not any(name in os.environ for name in _LAUNCHED):
         return None
     _end_with_launcher()
@@ -60,7 +64,7 @@ def abort(comm: Any, code: int) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if comm is not None:
+    if comm is not None and comm.size > 1:
         comm.Abort(code)
     os._exit(code)
 

@@ -19,6 +19,8 @@ from fhi_al.procedures.split import next_split
 from fhi_al.procedures.state import ActiveState, State, WalkerState
 from fhi_al.procedures.stop import STOP_CRITERIA, first_reason
 
+_MAX_BREAKDOWNS = 3
+
 
 def begin(state: State) -> None:
     """Put all walkers at their start."""
@@ -68,6 +70,8 @@ def _advanced(state: State, active: ActiveState, event: Advanced) -> None:
             active.walkers[trajectory].quiet_checks += 1
     for trajectory, reached in zip(event.trajectories, event.steps, strict=True):
         walker = active.walkers[trajectory]
+        if reached > walker.step:
+            walker.breakdowns = 0
         walker.step, walker.reset = reached, False
         if reached >= rules.max_MD_steps:
             walker.status = "finished"
@@ -82,7 +86,11 @@ def _n_waiting(active: ActiveState) -> int:
 
 
 def _chosen(state: State, active: ActiveState, candidate: Candidate) -> None:
+    if candidate.reason == "unstable":
+        state.unstable[candidate.key] = candidate
     if candidate.key in state.outcomes or candidate.key in active.audits:
+        if candidate.reason == "unstable":
+            _broken_again(state, active.walkers[candidate.trajectory], candidate)
         return
     if candidate.reason == "audit":
         active.audits[candidate.key] = candidate
@@ -90,6 +98,20 @@ def _chosen(state: State, active: ActiveState, candidate: Candidate) -> None:
     walker = active.walkers[candidate.trajectory]
     walker.quiet_checks = 0
     walker.status, walker.candidate = "labelling", candidate
+
+
+def _broken_again(state: State, walker: WalkerState, candidate: Candidate) -> None:
+    """A walker breaks down where the reference has been asked already: another label won't help."""
+    walker.breakdowns += 1
+    walker.home, walker.reset = None, True
+    if walker.breakdowns >= _MAX_BREAKDOWNS:
+        state.failure = (
+            f"trajectory {candidate.trajectory} broke down {walker.breakdowns} times without a "
+            f"step, though its structure was computed: {candidate.detail}. The models are of no "
+            "use there: look at the errors in the log, and at unstable.xyz beside the datasets; a "
+            "lower TRAINING.lr or more initial data may help. If the limits of the MD section are "
+            "too narrow for this system, widen them"
+        )
 
 
 def _answered(
@@ -176,6 +198,7 @@ def _label(candidate: Candidate | None, purpose: str) -> Label:
         step=candidate.step,
         uncertainty=candidate.uncertainty,
         threshold=candidate.threshold,
+        composition=candidate.composition,
     )
 
 

@@ -41,6 +41,8 @@ def load_inputs(directory: Path, *, need_reference: bool = True) -> Inputs:
     control = _read_control(directory, problems, reference)
     if geometry is not None:
         problems += settle.engine_problems(reference, control, geometry[0])
+    if al is not None and geometry is not None:
+        problems += settle.geometry_problems(al, geometry[0])
     if mace is not None and geometry is not None:
         problems += settle.energy_problems(mace, geometry[0])
         problems += settle.stress_problems(mace, geometry[0])

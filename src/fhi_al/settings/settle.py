@@ -63,6 +63,23 @@ def engine_problems(
     return problems
 
 
+def geometry_problems(al: ActiveLearningFile, structure: Structure) -> list[str]:
+    """Say which atoms overlap, or are far from the rest, where every trajectory starts."""
+    from fhi_al.pairs import flown_off, too_close
+
+    numbers, positions, md = structure.numbers, structure.positions, al.md
+    found = [
+        too_close(numbers, positions, structure.cell, structure.pbc, md.min_distance_factor),
+        None if structure.periodic else flown_off(numbers, positions, md.max_separation_A),
+    ]
+    names = ("min_distance_factor", "max_separation_A")
+    return [
+        f"{geometry_in.FILE}: {what}; correct the coordinates (in Å), or MD.{name} in {AL_FILE}."
+        for what, name in zip(found, names, strict=True)
+        if what
+    ]
+
+
 def energy_problems(mace: MaceSettings, structure: Structure) -> list[str]:
     """Say which elements of the structure have no atomic energy."""
     energies = mace.architecture.atomic_energies
@@ -116,7 +133,8 @@ def settle(
         on=active.converge_on,
     )
     mace, al = replace(mace, training=training), replace(al, active_learning=active)
-    if al.misc.deterministic or not al.parallel.asynchronous:
+    implied = not al.parallel.asynchronous and not al.misc.given("deterministic")
+    if al.misc.deterministic or implied:
         mace, al = _deterministic(mace, al, warnings)
     return mace, al, convergence
 
@@ -157,6 +175,11 @@ def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | N
     """List what the user wrote and this run does not use."""
     active, md = al.active_learning, al.md
     unused = []
+    if mace.training.forces_weight == 0:
+        unused.append(
+            f"{MACE_FILE}: TRAINING.forces_weight is 0: no forces are learned, and the "
+            "uncertainty, which is the spread of the forces, may mean little."
+        )
     if not mace.misc.restart_latest:
         unused.append(
             f"{MACE_FILE}: MISC.restart_latest: false has no effect; to start afresh, "

@@ -1,4 +1,4 @@
-"""The compiled path: equal to the eager one, or not taken."""
+"""Compiled forces: equal to the eager ones, or not taken."""
 
 import os
 import time
@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from fhi_al.ensemble import compiled
-from fhi_al.ensemble.compiled import Compilation, FastForces, Shape, pad
+from fhi_al.ensemble import compilation
+from fhi_al.ensemble.compilation import Compilation, tensors_of, trace
+from fhi_al.ensemble.fast_forces import EnergyAndForces, FastForces
+from fhi_al.ensemble.padding import Shape, pad
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.md.batch import Batch
 from fhi_al.structure import Structure
@@ -38,9 +40,14 @@ def test_shapes_have_room():
     assert shape == Shape(5, 42, 768)
     assert shape.holds(inputs)
     assert not Shape(3, 21, 300).holds(inputs)
+    # Every structure of the padding has an atom, the last one two.
+    assert not Shape(5, 23, 300).holds(inputs)
+    assert Shape(5, 24, 300).holds(inputs)
     assert not Shape(2, 22, 300).holds(inputs)
     assert not Shape(3, 22, 299).holds(inputs)
     assert Shape(3, 22, 300).holds(inputs)
+    assert Shape.of_largest([3, 9, 4, 8], [20, 90, 30, 80], 2) == Shape(3, 19, 192)
+    assert Shape.of_largest([3], [20], 2) == Shape(2, 5, 24)
     assert Shape(3, 50, 1).union(Shape(9, 1, 7)) == Shape(9, 50, 7)
 
 
@@ -57,12 +64,9 @@ def test_padding_is_felt_by_no_one(block, tiny_mace, ethanol, silicon):
     exact = predictor.predict(batch)
     inputs = model_inputs(predictor, batch)
     padded = pad(inputs, Shape(6, 30, 900), 3.5)
-    data = {
-        **padded,
-        "ptr": torch.zeros(7, dtype=torch.int64),
-        "cell": torch.zeros((18, 3), dtype=torch.float64),
-    }
-    out = {name: value.detach() for name, value in model(data).items() if value is not None}
+    assert padded["ptr"].tolist() == [0, 9, 11, 12, 13, 14, 30]
+    assert torch.bincount(padded["batch"]).tolist() == padded["ptr"].diff().tolist()
+    out = {name: value.detach() for name, value in model(padded).items() if value is not None}
     np.testing.assert_allclose(out["energy"][:2], exact.energies[0], atol=1e-12)
     np.testing.assert_allclose(out["forces"][:11], exact.forces[0], atol=1e-12)
     assert torch.isfinite(out["forces"]).all()
@@ -73,10 +77,9 @@ def test_the_traced_graph_takes_its_weights_from_outside(tiny_models, ethanol, s
     batch = batch_of(ethanol, silicon)
     exact = predictor.predict(batch)
     padded = pad(model_inputs(predictor, batch), Shape(4, 20, 500), 3.5)
-    graph, _ = compiled._trace(tiny_models[0], padded)
+    graph, _ = trace(EnergyAndForces(3.5), tiny_models[0], padded)
     for member, model in enumerate(tiny_models):
-        inputs = [padded[name] for name in compiled._INPUTS]
-        energies, forces = graph(*compiled._tensors(model), *inputs)
+        energies, forces = graph(*tensors_of(model), *padded.values())
         np.testing.assert_allclose(energies[:2], exact.energies[member], atol=1e-11)
         np.testing.assert_allclose(forces[:11], exact.forces[member], atol=1e-11)
 
@@ -139,6 +142,7 @@ class WrongCode:
 
     def __init__(self, *args):
         self.shape = Shape(4, 30, 900)
+        self.dtype = torch.float32
 
     def in_cache(self):
         return True
@@ -148,7 +152,7 @@ class WrongCode:
 
 
 def test_wrong_code_is_not_used(tiny_models, ethanol, monkeypatch, caplog):
-    monkeypatch.setattr(compiled, "Compilation", WrongCode)
+    monkeypatch.setattr(compilation, "Compilation", WrongCode)
     predictor = CommitteePredictor(tiny_models, dtype=torch.float32, fast=FastForces(1))
     batch = batch_of(ethanol)
     expected = CommitteePredictor(tiny_models, dtype=torch.float32).predict(batch)
@@ -156,12 +160,12 @@ def test_wrong_code_is_not_used(tiny_models, ethanol, monkeypatch, caplog):
         out = predictor.predict(batch, predictor.neighbor_lists())
         assert predictor.path == "eager"
         np.testing.assert_array_equal(out.forces, expected.forces)
-    assert "stay eager: compiled code differs by" in caplog.text
+    assert "it stays eager: compiled code differs by" in caplog.text
 
 
 def test_a_failed_compilation_is_said_once(tiny_models, ethanol, monkeypatch, caplog):
     """With a compiler that isn't one."""
-    monkeypatch.setattr(compiled, "__name__", "fhi_al.no_such_module")
+    monkeypatch.setattr(compilation, "__name__", "fhi_al.no_such_module")
     fast = FastForces(expected=1, patience_seconds=0.0)
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float32, fast=fast)
     batch = batch_of(ethanol)
@@ -169,7 +173,7 @@ def test_a_failed_compilation_is_said_once(tiny_models, ethanol, monkeypatch, ca
     while not caplog.text and time.monotonic() < deadline:
         predictor.predict(batch, predictor.neighbor_lists())
         time.sleep(0.05)
-    assert "stay eager: compiling failed: " in caplog.text
+    assert "it stays eager: compiling failed: " in caplog.text
     assert "No module named fhi_al.no_such_module" in caplog.text
     predictor.predict(batch, predictor.neighbor_lists())
     assert len(caplog.records) == 1
@@ -178,7 +182,9 @@ def test_a_failed_compilation_is_said_once(tiny_models, ethanol, monkeypatch, ca
 def test_an_abandoned_compilation_leaves_nothing(tiny_models, ethanol):
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float32)
     inputs = model_inputs(predictor, batch_of(ethanol))
-    compilation = Compilation(tiny_models[0], Shape.with_room(inputs, 1), inputs)
+    compilation = Compilation(
+        EnergyAndForces(3.5), tiny_models[0], inputs, Shape.with_room(inputs, 1)
+    )
     compilation.begin()
     process, folder = compilation._process, compilation._folder
     assert process.poll() is None
@@ -196,5 +202,5 @@ def test_short_runs_and_deterministic_runs_compile_nothing(tiny_models, ethanol,
         for _ in range(3):
             predictor.predict(batch, predictor.neighbor_lists())
         assert predictor.path == "eager"
-        assert fast._compilation is None
+        assert fast._code is None or fast._code._compilation is None
     assert not cache.exists()

@@ -1,0 +1,258 @@
+"""Gradients of the training loss, by compiled code where there is some."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mace.data import AtomicData
+from mace.modules import loss as losses
+from torch.overrides import TorchFunctionMode
+
+from fhi_al.ensemble.compilation import PATIENCE_SECONDS, Code, tensors_of
+from fhi_al.ensemble.member import Member
+from fhi_al.ensemble.padding import Shape, Tensors, fill, pad
+
+_INPUTS = (
+    "positions",
+    "node_attrs",
+    "edge_index",
+    "shifts",
+    "unit_shifts",
+    "cell",
+    "batch",
+    "ptr",
+    "head",
+)
+
+# MACE's losses that are linear in the weights of the structures, and what each compares. With
+# weights the padding can be left out of their means; the others stay eager.
+_COMPARES = {
+    losses.WeightedForcesLoss: ("forces",),
+    losses.WeightedEnergyForcesLoss: ("energy", "forces"),
+    losses.WeightedEnergyForcesStressLoss: ("energy", "forces", "stress"),
+    losses.WeightedEnergyForcesVirialsLoss: ("energy", "forces", "virials"),
+}
+
+
+@dataclass(frozen=True)
+class LossAndGradient:
+    """The training loss of padded structures, and its gradient by the parameters of a member.
+
+    Attributes:
+        cutoff: of the model, in Å.
+        loss: class of the loss, one of `_COMPARES`.
+    """
+
+    cutoff: float
+    loss: type[Any]
+
+    @property
+    def compares(self) -> tuple[str, ...]:
+        """The quantities that enter the loss."""
+        return _COMPARES[self.loss]
+
+    def pad(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> Tensors:
+        """Bring a batch to a shape, with weights that keep the padding out of the loss.
+
+        The loss takes means over structures, or over atoms for forces: as many as there are with
+        the padding, so the weights grow by that.
+        """
+        padded = pad(inputs, shape, self.cutoff)
+        sizes = {"forces": (len(inputs["positions"]), shape.atoms)}
+        for name in self.compares:
+            own, full = sizes.get(name, (len(inputs["head"]), shape.structures))
+            padded[name] = fill(inputs[name], full)
+            weight = inputs[f"{name}_weight"] * (full / own)
+            padded[f"{name}_weight"] = fill(weight, shape.structures)
+        return padded
+
+    def __call__(self, model: Any, weights: Tensors, inputs: Tensors) -> tuple[torch.Tensor, ...]:
+        """Compute the loss, and a gradient for each parameter that it depends on."""
+        parameters = {
+            name: weights[name].detach().requires_grad_(True)
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        prediction = torch.func.functional_call(
+            model,
+            {**weights, **parameters},
+            ({name: inputs[name] for name in _INPUTS},),
+            {
+                "training": True,
+                "compute_force": True,
+                "compute_virials": "virials" in self.compares,
+                "compute_stress": "stress" in self.compares,
+            },
+        )
+        reference = _Reference(inputs, weight=torch.ones_like(inputs["forces_weight"]))
+        loss_function = self.loss(**{f"{name}_weight": 1.0 for name in self.compares})
+        with _RepeatedByIndex(inputs["batch"]):
+            loss = loss_function(pred=prediction, ref=reference)
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        return (loss.detach(), *(gradient for gradient in gradients if gradient is not None))
+
+
+class _Reference(dict[str, torch.Tensor]):
+    """What losses want: items that are attributes too."""
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        return self[name]
+
+
+class _RepeatedByIndex(TorchFunctionMode):
+    """Repeats numbers of structures for their atoms, without looking at how many there are.
+
+    `repeat_interleave` has a result of unknown size, which can't be compiled.
+    """
+
+    def __init__(self, index: torch.Tensor) -> None:
+        super().__init__()
+        self._index = index
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.repeat_interleave:
+            return args[0][self._index]
+        return func(*args, **(kwargs or {}))
+
+
+class FastGradients:
+    """Gives MACE's training step a loss whose gradient is there already, once there is code.
+
+    Args:
+        patience_seconds: of eager steps before code is compiled that is not in the cache.
+    """
+
+    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._patience = patience_seconds
+        self._code: Code | None = None
+        self._needed: Shape | None = None
+        self._owners: list[str] = []
+
+    @property
+    def path(self) -> str:
+        """How gradients were computed the last time: `eager` or `compiled`."""
+        return "eager" if self._code is None else self._code.path
+
+    def doubt(self) -> None:
+        """Compare the code with the model again before it is used."""
+        if self._code is not None:
+            self._code.trusted = False
+
+    def begin(self, train_set: list[AtomicData], batch_size: int) -> None:
+        """Get ready for batches of a dataset."""
+        atoms = [len(graph.positions) for graph in train_set]
+        edges = [graph.edge_index.shape[1] for graph in train_set]
+        self._needed = Shape.of_largest(atoms, edges, batch_size)
+
+    def spend(self, seconds: float) -> None:
+        """Count time that an eager step took."""
+        if self._code is not None:
+            self._code.spend(seconds)
+
+    def of(self, member: Member, batch: Any) -> Precomputed | None:
+        """Loss and gradients of a batch, or None: the eager path has to do it.
+
+        Args:
+            member: whose.
+            batch: of MACE's loader.
+        """
+        loss = member.loss
+        if type(loss) not in _COMPARES or self._needed is None:
+            return None
+        model: Any = member.model
+        function = LossAndGradient(float(model.r_max), type(loss))
+        if self._code is None or self._code.function != function:
+            self._code = Code(function, "the gradients of training", self._patience)
+        code = self._code
+        inputs = {name: batch[name] for name in (*_INPUTS, *function.compares)}
+        for name in function.compares:
+            weight = f"{name}_weight"
+            inputs[weight] = batch.weight * batch[weight] * getattr(loss, weight)
+        if not code.find(model, inputs, self._needed):
+            return None
+        if not code.trusted:
+            self._check(code, function.compares, member, batch, inputs)
+            return None
+        code.path = "compiled"
+        loss_now, *gradients = code(tensors_of(member.model), inputs)
+        return Precomputed(member.model, loss_now, dict(zip(self._owners, gradients, strict=True)))
+
+    def _check(
+        self, code: Code, compares: tuple[str, ...], member: Member, batch: Any, inputs: Tensors
+    ) -> None:
+        """Compare with the eager model, in values and, the first time, in speed."""
+        parameters = dict(member.model.named_parameters())
+        began = time.perf_counter()
+        prediction = member.model(
+            batch.to_dict(),
+            training=True,
+            compute_force=True,
+            compute_virials="virials" in compares,
+            compute_stress="stress" in compares,
+        )
+        loss = member.loss(pred=prediction, ref=batch)
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        slow = time.perf_counter() - began
+        fast = math.inf
+        for _ in range(1 if code.path == "compiled" else 3):
+            began = time.perf_counter()
+            results = code(tensors_of(member.model), inputs)
+            fast = min(fast, time.perf_counter() - began)
+        known = dict(zip(parameters, gradients, strict=True))
+        self._owners = [name for name, gradient in known.items() if gradient is not None]
+        exact = [loss.detach(), *(known[name] for name in self._owners)]
+        error = largest = 0.0
+        for ours, true in zip(results, exact, strict=True):
+            error = max(error, float((ours - true).abs().max()))
+            largest = max(largest, float(true.abs().max()))
+        if math.isfinite(largest):
+            code.judge(error, largest, "in the gradient", eager=slow, fast=fast)
+
+
+class Precomputed:
+    """Stands for a model in MACE's training step: its loss and gradients are known.
+
+    Args:
+        model: whose they are.
+        loss: its value.
+        gradients: by name of the parameter.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, loss: torch.Tensor, gradients: dict[str, torch.Tensor]
+    ) -> None:
+        self._model = model
+        self._loss = loss
+        self._gradients = gradients
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        """Predict nothing: the loss doesn't need it any more."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Those of the model."""
+        return self._model.parameters()
+
+    def loss(self, pred: None, ref: Any) -> torch.Tensor:
+        """The loss, ready for `backward`."""
+        owners = [self._model.get_parameter(name) for name in self._gradients]
+        apply: Any = _Known.apply
+        loss: torch.Tensor = apply(self._loss, tuple(self._gradients.values()), *owners)
+        return loss
+
+
+class _Known(torch.autograd.Function):
+    """A number whose gradient is known."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, gradients: Any, *_: Any) -> torch.Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        return (None, None, *(outer[0] * gradient for gradient in ctx.gradients))
