@@ -43,7 +43,7 @@ class SimulatedGroup:
         self.name = name
         self._worker = worker
         self._seconds = seconds
-        self._reference = reference
+        self.reference = reference
         self._random = random.Random(name)
         self._work: list[tuple[float, Effect]] = []
         self._answered: float | None = None
@@ -51,10 +51,17 @@ class SimulatedGroup:
 
     @property
     def room(self) -> int:
-        return 2 - len(self._work) if self._reference else int(not self._work)
+        return 2 - len(self._work) if self.reference else int(not self._work)
+
+    @property
+    def idle(self) -> bool:
+        return not self._work
+
+    def hurry(self) -> None:
+        pass
 
     def takes(self, effect: Effect) -> bool:
-        return is_reference_work(effect) == self._reference
+        return is_reference_work(effect) == self.reference
 
     def submit(self, effect: Effect) -> None:
         now = time.perf_counter()

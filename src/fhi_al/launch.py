@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import sys
@@ -249,6 +250,8 @@ class _Launch:
         self._journal = Journal(folder.journal.with_name(name))
         self._joined = join_run(self._journal, self._goal, inputs, digest)
         self._state = self._joined.state
+        # A long journal stays in memory: nothing for Python's collector to look through again.
+        gc.freeze()
         folder = RunFolder(inputs, digest, self._joined.opened.run)
         self._watch = Watch(
             self._beat,
