@@ -62,6 +62,7 @@ def needed_structures(state: State) -> Iterator[str]:
     """Keys of the structures that wait for a label."""
     yield from (key for key in state.atoms.spins or () if key not in state.outcomes)
     yield from state.initial.waiting
+    yield from state.retries
     if state.initial.md_key is not None and not state.initial.md_labelled:
         yield state.initial.md_key
     if state.active is not None:

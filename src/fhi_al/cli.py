@@ -113,6 +113,11 @@ def _main(name: str, goal: Goal, description: str, argv: Sequence[str] | None = 
         help="time from now within which to stop, in good order (also D-HH:MM:SS, or seconds; "
         "default: the end that Slurm gives the job, else none)",
     )
+    parser.add_argument(
+        "--retry-rejected",
+        action="store_true",
+        help="try rejected structures again, with the settings as they are now",
+    )
     arguments = parser.parse_args(argv)
 
     from fhi_al.walltime import parse_walltime
@@ -124,7 +129,7 @@ def _main(name: str, goal: Goal, description: str, argv: Sequence[str] | None = 
 
     from fhi_al.launch import launch
 
-    return launch(goal, arguments.directory, walltime)
+    return launch(goal, arguments.directory, walltime, retry=arguments.retry_rejected)
 
 
 if __name__ == "__main__":

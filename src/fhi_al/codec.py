@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, Union
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, Union
 
 from fhi_al.events import Event
 
@@ -49,24 +50,50 @@ def _fields(kind: type) -> dict[str, Any]:
 
 
 def _build(kind: type, data: Mapping[str, Any]) -> Any:
-    hints = _fields(kind)
-    if unknown := set(data) - set(hints):
-        raise ValueError(f"{kind.__name__} has no field {sorted(unknown)[0]!r}")
+    readers = _readers(kind)
     try:
-        return kind(**{name: _value(hints[name], value) for name, value in data.items()})
+        values = {
+            name: value if (read := readers[name]) is None else read(value)
+            for name, value in data.items()
+        }
+    except KeyError as error:
+        raise ValueError(f"{kind.__name__} has no field {error}") from None
+    try:
+        return kind(**values)
     except TypeError as error:
         raise ValueError(f"{kind.__name__}: {error}") from None
 
 
-def _value(hint: Any, data: Any) -> Any:
+_Reader: TypeAlias = Callable[[Any], Any]
+
+
+@functools.cache
+def _readers(kind: type) -> dict[str, _Reader | None]:
+    return {name: _reader(hint) for name, hint in _fields(kind).items()}
+
+
+def _reader(hint: Any) -> _Reader | None:
+    """What turns plain data into a value of a type; None where it is one already.
+
+    Made once for each field: a long journal has millions of values.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and args[-1] is Ellipsis:
+        return _tuple_reader(_reader(args[0]))
     if origin is tuple:
-        if args[-1] is Ellipsis:
-            return tuple(_value(args[0], item) for item in data)
-        return tuple(_value(arg, item) for arg, item in zip(args, data, strict=True))
+        readers = [_reader(arg) for arg in args]
+        return lambda data: tuple(
+            item if read is None else read(item) for read, item in zip(readers, data, strict=True)
+        )
     if origin in (Union, types.UnionType):
-        inner = [arg for arg in args if arg is not type(None)]
-        return None if data is None else _value(inner[0], data)
+        inner = next(_reader(arg) for arg in args if arg is not type(None))
+        return inner and (lambda data: None if data is None else inner(data))
     if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), data)
-    return data
+        return functools.partial(_build, typing.cast(type, hint))
+    return None
+
+
+def _tuple_reader(inner: _Reader | None) -> _Reader:
+    if inner is None:
+        return tuple
+    return lambda data: tuple([inner(item) for item in data])

@@ -152,6 +152,13 @@ class Died:
 
 
 @dataclass(frozen=True)
+class Retried:
+    """The user wants rejected structures to be tried again."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Sampled(Outcome):
     """Structures for the initial dataset were written.
 
@@ -370,6 +377,7 @@ Event: TypeAlias = (
     | Labelled
     | LabelRejected
     | Died
+    | Retried
     | Sampled
     | Advanced
     | Trained

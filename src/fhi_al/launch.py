@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import sys
@@ -17,7 +18,7 @@ from fhi_al import __version__
 from fhi_al.artefacts import missing_artefacts
 from fhi_al.controller import Controller, Listener, WorkerError
 from fhi_al.errors import FhiAlError, InputError, JournalError, StoppedError
-from fhi_al.events import Closed, Goal
+from fhi_al.events import Closed, Goal, Retried
 from fhi_al.housekeeping import Housekeeper
 from fhi_al.journal import Journal
 from fhi_al.kept_aside import KeptAside
@@ -68,13 +69,16 @@ log = logging.getLogger(__name__)
 _QUEUE_DEPTH = 2
 
 
-def launch(goal: Goal, directory: Path, walltime: float | None = None) -> int:
+def launch(
+    goal: Goal, directory: Path, walltime: float | None = None, *, retry: bool = False
+) -> int:
     """Run a command on all ranks.
 
     Args:
         goal: what it is to reach.
         directory: with the input files.
         walltime: seconds from now within which the command is to end, or None.
+        retry: whether to try rejected structures again.
 
     Returns:
         The exit code of this rank.
@@ -95,7 +99,7 @@ def launch(goal: Goal, directory: Path, walltime: float | None = None) -> int:
         else:
             start_worker_logging(comm.rank)
         end, source = end_of_job(walltime, started)
-        run = _Launch(goal, directory, comm, signals, Walltime(end, started, source))
+        run = _Launch(goal, directory, comm, signals, Walltime(end, started, source), retry)
         return run.run()
     except InputError as error:
         if comm is None or comm.rank == 0:
@@ -142,8 +146,15 @@ class _Launch:
     """One command on one rank."""
 
     def __init__(
-        self, goal: Goal, directory: Path, comm: Any, signals: Signals, walltime: Walltime
+        self,
+        goal: Goal,
+        directory: Path,
+        comm: Any,
+        signals: Signals,
+        walltime: Walltime,
+        retry: bool,
     ) -> None:
+        self._retry = retry
         self._goal = goal
         self._directory = directory
         self._comm = comm
@@ -246,6 +257,8 @@ class _Launch:
         self._journal = Journal(folder.journal.with_name(name))
         self._joined = join_run(self._journal, self._goal, inputs, digest)
         self._state = self._joined.state
+        # A long journal stays in memory: nothing for Python's collector to look through again.
+        gc.freeze()
         folder = RunFolder(inputs, digest, self._joined.opened.run)
         self._watch = Watch(
             self._beat,
@@ -415,6 +428,8 @@ class _Launch:
         try:
             controller.record(*read_deaths(folder.deaths))
             forget_deaths(folder.deaths)
+            if self._retry and controller.state.rejected:
+                controller.record(Retried(tuple(controller.state.rejected)))
             controller.run()
         finally:
             self._journal.close()

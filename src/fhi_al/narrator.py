@@ -221,6 +221,10 @@ def _died(stage: Stage, state: State, event: events.Died) -> str:
     return f"{text}it is rejected" if event.key in state.rejected else ""
 
 
+def _retried(stage: Stage, state: State, event: events.Retried) -> str:
+    return f"{len(event.keys)} rejected structures are tried again"
+
+
 def _sampled(stage: Stage, state: State, event: events.Sampled) -> str:
     if state.rules.initial_method == "aimd":
         return ""
@@ -278,6 +282,7 @@ _TELLERS: dict[type, Callable[[Stage, State, Any], str]] = {
     events.Labelled: _labelled,
     events.LabelRejected: _rejected,
     events.Died: _died,
+    events.Retried: _retried,
     events.Sampled: _sampled,
     events.Advanced: _advanced,
     events.Trained: _trained,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.io import read
 from asi_library.build import SPECIES_DIR
 from cli_runs import WATER, call, count, journal, labelled, succeed, summary, write_inputs
@@ -196,3 +197,60 @@ def test_a_structure_that_was_in_work_at_every_kill_still_lands(start, tmp_path,
     assert count(folder, Died) == count(folder, LabelRejected) == 0
     assert len(labelled(folder)) == 4
     assert n_calls(folder) == 4 + 2
+
+
+def test_a_rejected_structure_is_retried_on_request(tmp_path):
+    folder = tmp_path / "run"
+    files = {"log": str(folder / "calls.txt"), "trouble": str(folder / "trouble")}
+    write_inputs(
+        folder,
+        al={
+            **DETERMINISTIC,
+            "ACTIVE_LEARNING": {
+                "initial_intermediate_epochs": 1,
+                "max_initial_epochs": 1,
+                "max_set_size": 5,
+                "converge_al": False,
+            },
+            "REFERENCE": {
+                "engine": "ase",
+                "calculator": "cli_calculators.Faulty",
+                "arguments": {**files, "pulled": [2]},
+            },
+        },
+    )
+    succeed("FHI_AL-initial-ds", folder)
+    (rejected,) = read(folder / "data" / "rejected.xyz", ":")
+    done = call("FHI_AL", folder, options=("--retry-rejected",))
+    assert done.code == 0, done.text
+    assert "1 rejected structures are tried again" in done.text
+    assert not (folder / "data" / "rejected.xyz").exists()
+    assert rejected.info["fhi_al_key"] in keys_of(folder, "train", "valid")
+    assert summary(folder)["n_rejected"] == 0
+
+
+def test_damaged_models_end_the_run_with_advice(finished, tmp_path):
+    """They are found at the first step, and the reference is not asked for ever."""
+    source, _ = finished
+    models = []
+    for member in range(2):
+        model = torch.load(source / "model" / "water_0.model", weights_only=False)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(torch.nan)
+        models.append(str(tmp_path / f"damaged_{member}.model"))
+        torch.save(model, models[-1])
+    folder = write_inputs(
+        tmp_path / "run",
+        al={
+            "ACTIVE_LEARNING": {
+                "initial_data": str(source / "data" / "train.xyz"),
+                "initial_models": models,
+            }
+        },
+    )
+    done = call("FHI_AL-al", folder)
+    assert done.code == 1, done.text
+    assert "their weights are damaged" in " ".join(done.text.split())
+    assert "Traceback" not in done.text
+    assert not labelled(folder)

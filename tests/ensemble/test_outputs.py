@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,6 +226,22 @@ def test_other_files_are_dealt_to_the_members(make_folder, tmp_path):
     assert label.provenance["index"] == 3
     again = import_data(Import("import"), folder)
     assert again.entries == imported.entries
+
+
+def test_labels_that_no_reference_would_give_are_warned_of(make_folder, tmp_path, caplog):
+    good = molecules()[0]
+    balanced = replace(good, forces=good.forces - good.forces.mean(axis=0))
+    positions = good.structure.positions.copy()
+    positions[1] = positions[0] + [0.1, 0.0, 0.0]
+    overlapping = replace(balanced, structure=replace(good.structure, positions=positions))
+    moved = replace(good.structure, positions=good.structure.positions + 1.0)
+    pulled = replace(balanced, structure=moved, forces=balanced.forces + 1.0)
+    write_labels(tmp_path / "odd.xyz", [(x, {}) for x in (balanced, overlapping, pulled)])
+    folder = make_folder(active={"ACTIVE_LEARNING": {"initial_data": [str(tmp_path / "odd.xyz")]}})
+    import_data(Import("import"), folder)
+    assert "structure 1: atoms 1 (" in caplog.text
+    assert "structure 2: the forces on the molecule add up to" in caplog.text
+    assert "structure 0: " not in caplog.text
 
 
 def test_a_few_structures_are_shared_by_all(make_folder, tmp_path):

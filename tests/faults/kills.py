@@ -27,17 +27,19 @@ class Totals:
 
     Attributes:
         kills: by their kind.
-        stages: journal records at the kills, as a share of the whole run's, in quarters.
+        runs: that were brought to their end.
         labels: recorded.
-        repeated: calls of the reference for a structure that it was called for before.
-        in_work: labels that were in work at a kill.
+        rejected: calculations without a result, which are an outcome as well.
+        calls: of the reference, by its own log.
+        in_work: calls whose outcome was not recorded when they, or their job, were killed.
         lost: label files that were there once, and later were not.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
     runs: int = 0
     labels: int = 0
-    repeated: int = 0
+    rejected: int = 0
+    calls: int = 0
     in_work: int = 0
     lost: int = 0
 
@@ -45,8 +47,8 @@ class Totals:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self.kills.items()))
         return (
             f"{self.runs} runs, {self.kills.total()} kills ({kinds}), {self.labels} labels, "
-            f"{self.in_work} in work at a kill, {self.repeated} repeated calls, "
-            f"{self.lost} lost labels"
+            f"{self.rejected} rejected, {self.calls} calls of the reference, {self.in_work} of "
+            f"them in work at a kill, {self.lost} lost labels"
         )
 
 
@@ -78,7 +80,9 @@ class Killer:
             files = {path.stem for path in label_files(folder)}
             assert seen <= files
             seen = files
-            in_work += len(calls(folder)) - len(files) - rejections(folder)
+            # All calls but those with an outcome have been cut off: by this kill at most one.
+            before, in_work = in_work, calls(folder).total() - len(files) - rejections(folder)
+            assert before <= in_work <= before + 1
         done = self._start("FHI_AL", folder, self._ranks).wait(300)
         assert done.code == 0, done.text
         self._check(folder, seen, in_work)
@@ -132,23 +136,17 @@ class Killer:
         """Compare the engine's own log of its calls with what the journal has."""
         keys = labelled(folder)
         files = {path.stem for path in label_files(folder)}
-        asked = calls(folder)
         assert len(set(keys)) == len(keys)
         assert files == set(keys)
-        # Spin states that an isolated atom can't have.
-        rejected = rejections(folder)
-        repeated = asked.total() - len(asked)
         totals = self.totals
         totals.runs += 1
         totals.labels += len(keys)
+        totals.rejected += rejections(folder)
+        totals.calls += calls(folder).total()
         totals.in_work += in_work
-        totals.repeated += repeated
         totals.lost += len(seen - files)
         assert totals.lost == 0
-        # What was in work at a kill is computed again, unless its stage ended without it.
-        outcomes = len(keys) + rejected
-        assert outcomes <= asked.total() <= outcomes + in_work, str(totals)
-        assert repeated <= in_work
+        assert totals.calls == totals.labels + totals.rejected + totals.in_work, str(totals)
 
 
 def rejections(folder: Path) -> int:

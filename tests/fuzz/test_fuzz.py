@@ -13,8 +13,9 @@ import yaml
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from fhi_al.codec import to_json
 from fhi_al.errors import InputError, JournalError
-from fhi_al.events import Closed, Event, Labelled, Opened, Started, to_json
+from fhi_al.events import Closed, Event, Labelled, Opened, Started
 from fhi_al.journal import Journal, read_journal
 from fhi_al.procedures.run import fold
 from fhi_al.settings import load_inputs

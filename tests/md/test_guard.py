@@ -10,13 +10,14 @@ import torch
 from ase import units
 from test_engine import FACTORS, QUIET, Bomb, effect, finish, folder, sample_effect
 
+from fhi_al import effects
 from fhi_al.ensemble.predict import CommitteePredictor, Prediction
 from fhi_al.errors import FhiAlError
 from fhi_al.md import engine
 from fhi_al.md.guard import Guard, Snapshot
 from fhi_al.md.walker import Walkers
 from fhi_al.settings.md import MdSettings
-from fhi_al.structure import Structure
+from fhi_al.structure import Label, Structure, structure_key
 
 __all__ = ["folder"]  # a fixture
 
@@ -208,3 +209,27 @@ def test_sampling_does_not_break_down_for_ever(folder, springs):
     driver = Dying(springs(run.inputs.structure), 5, None)
     with pytest.raises(FhiAlError, match="broke down 20 times in a row after step 3"):
         finish(engine.sample(sample_effect(), run, driver))
+
+
+def test_a_walker_that_starts_from_overlapping_atoms_is_labelled_there(folder, springs):
+    """As after a reset to such a structure; it doesn't move, and the others do."""
+    run = folder()
+    start = run.inputs.structure
+    positions = start.positions.copy()
+    positions[3] = positions[0] + [0.2, 0.0, 0.0]
+    overlapping = replace(start, positions=positions)
+    key = structure_key(overlapping, "digest")
+    run.labels.put(Label(overlapping, key, 0.0, np.zeros((9, 3))), "digest")
+    driver = springs(start, members=FACTORS)
+    finish(engine.advance(effect(**QUIET), run, driver))
+    steps = {**QUIET, "steps_left": (4,) * 3, "walkers": "advance-1"}
+    event, _ = finish(
+        engine.advance(
+            effect(id="advance-2", resets=(effects.Reset(1, key),), **steps), run, driver
+        )
+    )
+    (candidate,) = event.candidates
+    assert (candidate.trajectory, candidate.step, candidate.key) == (1, 20, key)
+    assert "are 0.200 Å apart" in candidate.detail
+    assert event.steps == (24, 20, 24)
+    assert torch.isfinite(Walkers.load(run.walkers("advance-2")).positions).all()

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from fhi_al.events import Advanced, Candidate, Check, Event, Labelled, Opened
+from fhi_al.events import Advanced, Candidate, Check, Event, Labelled, Opened, Retried
 from fhi_al.procedures.rejections import outlier
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.simulated import SimulatedWorker, simulated_rules
@@ -109,3 +109,32 @@ def test_a_walker_that_breaks_where_the_reference_was_asked_ends_the_run():
     # Its structures are told of; each was labelled once.
     assert set(state.unstable) <= set(state.outcomes)
     assert len(worker.labelled) == len(set(worker.labelled))
+
+
+@pytest.mark.parametrize("stage", ["initial_dataset", "active_learning"])
+def test_rejected_structures_are_tried_again_on_request(stage):
+    rules = simulated_rules(max_set_size=25, desired_acc=1e-9, initial_target=0.05)
+    worker = SimulatedWorker(rules, rejects=0.3)
+    opened = Opened("run", rules.to_json(), "digest", "0", 3, ("H", "O"), "host", 0.0)
+    state = step(None, opened)
+    journal: list[Event] = [opened]
+
+    def go_on() -> None:
+        nonlocal state
+        journal.append(worker.answer(wanted(state)[0]))
+        state = step(state, journal[-1])
+
+    while state.stage != stage or len(state.rejected) < 3:
+        go_on()
+    rejected = tuple(state.rejected)
+    worker = SimulatedWorker(rules, seed=1)
+    journal.append(Retried(rejected))
+    state = step(state, journal[-1])
+    assert not state.rejected
+    assert state.n_rejected == 0
+    while not finished(state):
+        go_on()
+    assert not state.rejected
+    assert set(rejected) <= {entry.key for entry in state.entries}
+    assert len(state.entries) == len({entry.key for entry in state.entries})
+    assert fold(journal) == state

@@ -110,7 +110,7 @@ def check_invariants(state: State) -> None:
     repeats=st.sampled_from([0.0, 0.2]),
     audit_every=st.sampled_from([0, 20]),
     converge_initial=st.booleans(),
-    max_initial_set_size=st.sampled_from([None, 8]),
+    max_initial_set_size=st.sampled_from([None, 16]),
 )
 def test_invariants_hold_in_every_order(
     seed, groups, death, rejects, unstable, repeats, **changes: object

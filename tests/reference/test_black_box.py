@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import HERE
 
-from fhi_al.reference.black_box import forget_deaths, read_deaths
+from fhi_al.reference.black_box import BlackBox, forget_deaths, read_deaths
 
 
 def end(folder, how: str) -> str:
     """End a process; what it said on standard error."""
-    program = HERE / "black_box_program.py"
+    program = Path(__file__).parent / "black_box_program.py"
     command = [sys.executable, str(program), str(folder), how]
     return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
 
@@ -54,3 +54,17 @@ def test_a_damaged_mark_is_none(tmp_path):
         (tmp_path / f"{name}.txt").write_text(text)
     assert read_deaths(tmp_path) == []
     assert read_deaths(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("place", ["a file", "/dev/full"])
+def test_a_calculation_goes_on_where_no_mark_can_be_made(tmp_path, caplog, place):
+    box = BlackBox(tmp_path, "rank0")
+    if place == "a file":
+        (tmp_path / "file").touch()
+        box = BlackBox(tmp_path / "file" / "deaths", "rank0")
+    else:
+        (tmp_path / "rank0.txt").symlink_to(place)
+    with box.recording("key"):
+        went_on = True
+    assert went_on
+    assert "would go unnoticed" in caplog.text

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 import torch
 
+from fhi_al.ensemble.contraction import constants_of, sparse_contractions
 from fhi_al.ensemble.padding import Shape, Tensors
 
 log = logging.getLogger(__name__)
@@ -270,6 +271,7 @@ class Compilation:
             repr(model),
             [float(block.avg_num_neighbors) for block in model.interactions],
             [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()],
+            [_digest_of(tensor) for tensor in constants_of(model)],
             self.shape,
             {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in self._inputs.items()},
             torch.__version__,
@@ -277,6 +279,10 @@ class Compilation:
             torch.backends.cpu.get_cpu_capability(),
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _digest_of(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest()
 
 
 def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -305,15 +311,16 @@ def trace(
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
+    arguments = (*tensors_of(model), *inputs.values())
     names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
 
     def flat(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
         weights = dict(zip(names, arguments, strict=False))
         return function(model, weights, dict(zip(inputs, arguments[len(names) :], strict=True)))
 
-    arguments = (*tensors_of(model), *inputs.values())
     # Twice: TorchScript's functions can be traced, but only then freed of mutations.
-    graph = make_fx(flat, tracing_mode="real")(*arguments)
+    with sparse_contractions(model):
+        graph = make_fx(flat, tracing_mode="real")(*arguments)
     graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(*arguments)
     graph.graph.eliminate_dead_code()
     graph.recompile()

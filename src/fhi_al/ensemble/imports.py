@@ -15,9 +15,11 @@ from fhi_al.ensemble.export import INITIAL
 from fhi_al.ensemble.frames import read_labels
 from fhi_al.ensemble.member import Member, training_options
 from fhi_al.ensemble.members import Committee, elements, member_seeds
-from fhi_al.errors import InputError
+from fhi_al.errors import InputError, UnsoundError
 from fhi_al.events import ALL_MEMBERS, Entry, Imported, Split
+from fhi_al.pairs import too_close
 from fhi_al.procedures.split import next_split
+from fhi_al.reference.integrity import check_net_force
 from fhi_al.run_folder import RunFolder
 from fhi_al.structure import Label, structure_key
 
@@ -113,10 +115,29 @@ def _entries(files: Iterable[Path], folder: RunFolder) -> Iterator[Entry]:
                 )
                 continue
             seen.add(structure)
+            _look_at(path, label, folder)
             if not folder.labels.has(label.key):
                 folder.labels.put(label, digest)
             keys.append(label.key)
         yield from _uses(path.stem, keys, folder)
+
+
+def _look_at(path: Path, label: Label, folder: RunFolder) -> None:
+    """Warn of what the reference of this run would not be believed; the data is the user's."""
+    structure, settings = label.structure, folder.inputs.al
+    problem = too_close(
+        structure.numbers,
+        structure.positions,
+        structure.cell,
+        structure.pbc,
+        settings.md.min_distance_factor,
+    )
+    try:
+        check_net_force(label, settings.active_learning.max_net_force_eV_per_A)
+    except UnsoundError as error:
+        problem = problem or str(error)
+    if problem:
+        log.warning("%s: structure %s: %s", path, label.provenance["index"], problem)
 
 
 def _uses(stem: str, keys: Sequence[str], folder: RunFolder) -> Iterator[Entry]:

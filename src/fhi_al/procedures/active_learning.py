@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Literal
 
 from fhi_al.effects import Advance, Effect, Label, Reset, Train
 from fhi_al.events import (
@@ -133,17 +134,22 @@ def _answered(
             walker.home = event.key
     if isinstance(event, LabelRejected):
         return
-    split = next_split(active.n_valid, active.n_added, rules.valid_ratio)
-    active.n_added += 1
-    state.add(Entry(event.key, ALL_MEMBERS, split))
-    if split == "valid":
-        active.n_valid += 1
+    if take(state, active, event.key) == "valid":
         return
     for walker in waiting:
         # A walker at its end trains as well: its label must not go to waste.
         walker.status = "training"
         walker.entry = len(state.entries) - 1
         walker.epochs_left = rules.max_epochs_worker
+
+
+def take(state: State, active: ActiveState, key: str) -> Literal["train", "valid"]:
+    """Give a label to all members; says into which set."""
+    split = next_split(active.n_valid, active.n_added, state.rules.valid_ratio)
+    active.n_added += 1
+    active.n_valid += split == "valid"
+    state.add(Entry(key, ALL_MEMBERS, split))
+    return split
 
 
 def _trained(state: State, active: ActiveState, event: Trained) -> None:

@@ -39,7 +39,7 @@ def step(state: State, event: Event) -> None:
         elif event.key in initial.waiting:
             del initial.waiting[event.key]
             if isinstance(event, Labelled):
-                _take(state, event.key)
+                take(state, event.key)
             _close_round(state)
     elif isinstance(event, Trained):
         initial.epochs += event.epochs
@@ -59,7 +59,7 @@ def _reference_md(state: State, event: Labelled | LabelRejected) -> None:
         return
     initial.md_labelled = True
     if initial.md_step > 0 and initial.md_step % rules.skip_step_initial == 0:
-        _take(state, event.key)
+        take(state, event.key)
         initial.n_sampled += 1
         initial.round_taken += 1
         if initial.round_taken == rules.round_size or _full(state):
@@ -68,7 +68,7 @@ def _reference_md(state: State, event: Labelled | LabelRejected) -> None:
             _close_round(state)
 
 
-def _take(state: State, key: str) -> None:
+def take(state: State, key: str) -> None:
     """Deal a label to the member whose turn it is."""
     member = len(state.entries) % state.rules.ensemble_size
     own = [entry.split for entry in state.entries if entry.member == member]

@@ -6,7 +6,7 @@ from bisect import insort
 from collections.abc import Sequence
 from statistics import median
 
-from fhi_al.events import Died, Event, Labelled, LabelRejected
+from fhi_al.events import Died, Event, Labelled, LabelRejected, Retried
 from fhi_al.procedures.state import Rejection, State
 
 FEWEST = 3
@@ -96,6 +96,20 @@ def died(state: State, event: Died) -> LabelRejected | None:
         kind="library death",
         attempts=len(marks),
     )
+
+
+def retry(state: State, event: Retried) -> None:
+    """Forget the rejections of structures, so that they are wanted again.
+
+    Args:
+        state: before the event.
+        event: names the structures.
+    """
+    for key in event.keys:
+        if state.rejected.pop(key, None) is not None and not _is_isolated(state, key):
+            del state.outcomes[key]
+            state.n_rejected -= 1
+            state.retries[key] = None
 
 
 def rejection(state: State, event: LabelRejected) -> Rejection:

@@ -18,12 +18,13 @@ from fhi_al.events import (
     Labelled,
     LabelRejected,
     Opened,
+    Retried,
     Stage,
     Started,
     Trained,
 )
 from fhi_al.procedures import active_learning, atomic_energies, convergence, initial_dataset
-from fhi_al.procedures.rejections import died, judged, rejection
+from fhi_al.procedures.rejections import died, judged, rejection, retry
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import State
 from fhi_al.procedures.stop import too_many_failures
@@ -60,6 +61,8 @@ def step(state: State | None, event: Event) -> State:
     elif isinstance(event, Died):
         if (rejected := died(state, event)) is not None:
             _take(state, rejected)
+    elif isinstance(event, Retried):
+        retry(state, event)
     elif not isinstance(event, (Closed, Failed)):
         state.in_flight.pop(event.effect, None)
         _take(state, judged(state, event))
@@ -73,6 +76,26 @@ def _take(state: State, event: Event) -> None:
     _count(state, event)
     if state.stage in _PROCEDURES:
         _PROCEDURES[state.stage].step(state, event)
+    if isinstance(event, Labelled | LabelRejected) and event.key in state.retries:
+        del state.retries[event.key]
+        if isinstance(event, Labelled):
+            _adopt(state, event.key)
+
+
+def _adopt(state: State, key: str) -> None:
+    """Take the label of a retried structure into the datasets; no trajectory waits for it."""
+    if state.stage == "initial_dataset":
+        initial_dataset.take(state, key)
+    elif state.active is not None:
+        active_learning.take(state, state.active, key)
+
+
+def _retries(state: State) -> list[Effect]:
+    """Rejected structures that are to be tried again, while there are datasets to be made."""
+    ended = state.initial.reason if state.active is None else state.active.reason
+    if ended or state.stage not in ("initial_dataset", "active_learning"):
+        return []
+    return [Label(id=f"label-{key}", key=key, purpose="candidate") for key in state.retries]
 
 
 def _opened(state: State | None, event: Opened) -> State:
@@ -163,7 +186,7 @@ def wanted(state: State) -> list[Effect]:
         return []
     if state.stage == "import":
         return [Import(id="import")]
-    effects: list[Effect] = _PROCEDURES[state.stage].wanted(state)
+    effects: list[Effect] = [*_retries(state), *_PROCEDURES[state.stage].wanted(state)]
     suspects: list[Effect] = [e for e in effects if isinstance(e, Label) and e.key in state.deaths]
     if suspects:
         # Alone: whatever dies with it now, dies of it.

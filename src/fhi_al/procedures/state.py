@@ -177,6 +177,7 @@ class State:
         outcomes: key -> whether it got a label, for every structure with an outcome.
         rejected: key -> why it got none.
         unstable: key -> the last sane frame of a walker that broke down.
+        retries: keys of rejected structures that the user wants to be tried again.
         deaths: key -> the marks of library deaths, of structures that have no outcome yet.
         energies: chemical formula -> the energies of its labels in eV, sorted.
         in_flight: effects handed out by this command and not finished, with their workers.
@@ -196,6 +197,7 @@ class State:
     n_rejected: int = 0
     rejected: dict[str, Rejection] = field(default_factory=dict)
     unstable: dict[str, Candidate] = field(default_factory=dict)
+    retries: dict[str, None] = field(default_factory=dict)
     deaths: dict[str, list[str]] = field(default_factory=dict)
     energies: dict[str, list[float]] = field(default_factory=dict)
     in_flight: dict[str, str] = field(default_factory=dict)

@@ -14,9 +14,11 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import json
+import logging
 import os
 import socket
 import sys
@@ -24,8 +26,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from fhi_al.events import Died
+
+log = logging.getLogger(__name__)
 
 _LAST_WORDS = 1000
 
@@ -48,16 +53,18 @@ class BlackBox:
 
     @contextmanager
     def recording(self, key: str) -> Iterator[None]:
-        """Watch over one calculation.
+        """Watch over one calculation; where the disk is full, go on without.
 
         Args:
             key: of its structure.
         """
-        self._start()
-        about = {"key": key, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        with self._path.open("w+", encoding="utf-8", errors="replace") as file:
-            file.write(json.dumps(about) + "\n")
-            file.flush()
+        try:
+            file = self._open(key)
+        except OSError as error:
+            log.warning("%s: a crash of the reference would go unnoticed (%s)", self._path, error)
+            yield
+            return
+        with file:
             begins = file.tell()
             sys.stderr.flush()
             terminal = os.dup(2)
@@ -80,6 +87,19 @@ class BlackBox:
                 file.truncate(0)
         if said:
             os.write(2, said.encode())
+
+    def _open(self, key: str) -> TextIO:
+        self._start()
+        about = {"key": key, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+        file = self._path.open("w+", encoding="utf-8", errors="replace")
+        try:
+            file.write(json.dumps(about) + "\n")
+            file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.close()
+            raise
+        return file
 
     def _start(self) -> None:
         if self._started:

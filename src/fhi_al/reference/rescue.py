@@ -86,8 +86,8 @@ class RescuingEngine:
         try:
             return self._attempt(self._engine, structure)
         except UnconvergedError as error:
-            failure = error
-        story = [str(failure)]
+            # Not the error itself, whose traceback would keep the whole calculation alive.
+            kind, story = type(error), [str(error)]
         for settings, engine in self._rescues:
             try:
                 label = self._attempt(engine, structure)
@@ -101,9 +101,7 @@ class RescuingEngine:
                 key=structure_key(structure, self._digest),
                 provenance={**label.provenance, "rescue": settings, "attempts": 1 + len(story)},
             )
-        told = type(failure)("; ".join(story))
-        told.attempts = len(story)
-        raise told
+        raise _failure(kind, story)
 
     def close(self) -> None:
         """See `Labeller.close`."""
@@ -119,6 +117,12 @@ class RescuingEngine:
             engine.close()
             raise
         return label
+
+
+def _failure(kind: type[UnconvergedError], story: Sequence[str]) -> UnconvergedError:
+    error = kind("; ".join(story))
+    error.attempts = len(story)
+    return error
 
 
 def described(overrides: Mapping[str, object]) -> str:
