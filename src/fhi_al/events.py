@@ -53,10 +53,11 @@ class Opened:
         settings: the resolved settings, as the procedures need them.
         engine: digest of the reference engine.
         version: of this program.
-        n_atoms: atoms in geometry.in.
-        elements: chemical symbols in geometry.in, sorted.
+        n_atoms: atoms in the first geometry.
+        elements: chemical symbols in all geometries, sorted.
         host: where rank 0 runs.
         time: seconds since 1970.
+        geometries: (file, digest) of each structure that trajectories start from.
     """
 
     goal: Goal
@@ -67,6 +68,7 @@ class Opened:
     elements: tuple[str, ...]
     host: str
     time: float
+    geometries: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Labelled:
         energy: of the label, in eV.
         seconds: that the engine worked; 0 where the label was there already.
         force_error: MAE in eV/Å of the forces predicted when the structure was chosen, or None.
+        formula: of the structure.
     """
 
     effect: str
@@ -105,6 +108,7 @@ class Labelled:
     energy: float
     seconds: float
     force_error: float | None = None
+    formula: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,12 +129,14 @@ class Sampled:
         walkers: where the sampling MD stands, or None.
         keys: of the structures, in the order of sampling.
         seconds: of work.
+        geometry: number of the geometry that an ab initio MD started from.
     """
 
     effect: str
     walkers: str | None
     keys: tuple[str, ...]
     seconds: float
+    geometry: int = 0
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ def rules_of(inputs: Inputs) -> Rules:
         converge_on=inputs.convergence.on,
         max_final_epochs=inputs.convergence.max_epochs,
         final_patience=inputs.convergence.patience,
+        n_geometries=len(inputs.geometries),
+        threshold_systems=tuple(t.system for t in inputs.trajectories[: al.num_trajectories])
+        if al.threshold_scope == "system"
+        else (),
     )
 
 
@@ -69,6 +73,7 @@ def opening(goal: Goal, inputs: Inputs, digest: str) -> Opened:
         elements=inputs.elements,
         host=socket.gethostname(),
         time=time.time(),
+        geometries=tuple((geometry.name, geometry.digest) for geometry in inputs.geometries),
     )
 
 
@@ -87,6 +92,7 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> State
                 ("the reference engine's digest", first.engine[:12], digest[:12]),
                 ("the elements", " ".join(first.elements), " ".join(opened.elements)),
                 ("the number of atoms", first.n_atoms, opened.n_atoms),
+                *_changed_geometries(first, opened),
                 *(
                     (f"ACTIVE_LEARNING.{name}", first.settings[name], opened.settings[name])
                     for name in ("ensemble_size", "num_trajectories")
@@ -107,6 +113,20 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> State
             "run FHI_AL-initial-ds (or FHI_AL) first"
         )
     return step(state, opened)
+
+
+def _changed_geometries(first: Opened, opened: Opened) -> list[tuple[str, object, object]]:
+    """What is different, if the run knows what its trajectories started from."""
+    old, new = first.geometries, opened.geometries
+    if not old or [digest for _, digest in old] == [digest for _, digest in new]:
+        return []
+    if len(old) != len(new):
+        return [("the number of geometries", len(old), len(new))]
+    return [
+        (f"the geometry {i} ({name})", old_digest[:8], digest[:8])
+        for i, ((_, old_digest), (name, digest)) in enumerate(zip(old, new, strict=True))
+        if old_digest != digest
+    ]
 
 
 def _initial_unfinished(state: State) -> bool:

@@ -68,6 +68,16 @@ class Structure:
         """Whether the structure repeats along any direction."""
         return bool(self.pbc.any())
 
+    @property
+    def formula(self) -> str:
+        """Chemical formula in Hill's order."""
+        from ase.data import chemical_symbols
+        from ase.formula import Formula
+
+        symbols = [chemical_symbols[number] for number in self.numbers]
+        formula: str = Formula.from_list(symbols).format("hill")
+        return formula
+
     @classmethod
     def from_atoms(cls, atoms: Atoms) -> Structure:
         """Take over an ASE structure: initial moments, charges and fixed atoms included.

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fhi_al.ensemble.predict import Driver
-from fhi_al.ensemble.uncertainty import Uncertainty
+from fhi_al.md.drive import Drive, Push
 from fhi_al.md.guard import MAX_FORCE, broken
-from fhi_al.md.integrators import Integrator
 from fhi_al.md.walker import Walkers
 from fhi_al.structure import BoolArray, FloatArray, Structure
 
@@ -41,27 +39,19 @@ class Shard:
 
     Args:
         walkers: moved in place.
-        driver: gives the forces: the mean over its members.
-        integrator: makes the steps.
-        uncertainty: how to measure the members' disagreement.
+        drive: gives the forces and makes the steps.
     """
 
-    def __init__(
-        self, walkers: Walkers, driver: Driver, integrator: Integrator, uncertainty: Uncertainty
-    ) -> None:
+    def __init__(self, walkers: Walkers, drive: Drive) -> None:
         self.walkers = walkers
-        self._driver = driver
-        self._integrator = integrator
-        self._uncertainty = uncertainty
-        self._lists = driver.neighbor_lists()
+        self._drive = drive
         self._broken: BoolArray = np.zeros(len(walkers), dtype=bool)
-        self._predict()
+        self._predict(check=True)
         self._note()
         # A walker may be broken where it starts. Nothing can be moved by such forces.
-        self._broken = broken(walkers, self._members)
-        start = self._atoms(self._broken)
-        self._forces[start] = 0.0
-        self._calm_forces[start] = 0.0
+        self._broken = broken(walkers, self._push.members)
+        self._calm(self._push, self._broken)
+        self._calm(self._calm_push, self._broken)
 
     def advance(self, n_steps: int) -> Generator[None, None, list[Frame]]:
         """Move all walkers to the next check.
@@ -72,13 +62,13 @@ class Shard:
         Returns:
             One frame for each walker, in order.
         """
-        walkers = self.walkers
-        for _ in range(n_steps):
-            self._integrator.begin(walkers, self._forces)
-            self._predict()
-            self._integrator.finish(walkers, self._forces)
+        walkers, integrator = self.walkers, self._drive.integrator
+        for step in range(n_steps):
+            integrator.begin(walkers, self._push.forces, self._push.stress)
+            self._predict(check=step == n_steps - 1)
+            integrator.finish(walkers, self._push.forces)
             walkers.steps += 1
-            exploded = broken(walkers, self._members)
+            exploded = broken(walkers, self._push.members)
             self._broken |= exploded
             for index in np.flatnonzero(exploded):
                 self._put_back(int(index))
@@ -97,16 +87,15 @@ class Shard:
         forces: FloatArray = self._noted_forces[self.walkers.batch.atoms(index)].cpu().numpy()
         return self.walkers.structure(index), forces if np.isfinite(forces).all() else None
 
-    def _predict(self) -> None:
-        self._members = self._driver.predict(self.walkers.batch, self._lists).forces
-        self._forces = self._members.mean(dim=0)
+    def _predict(self, *, check: bool) -> None:
+        self._push = self._drive.push(self.walkers, check=check)
 
     def _note(self) -> list[Frame]:
         """Describe all walkers, and remember where they are."""
         walkers = self.walkers
-        values = self._uncertainty(self._members, walkers.batch, ~walkers.fixed).cpu().numpy()
+        values = self._drive.uncertainties(walkers, self._push).cpu().numpy()
         values = np.nan_to_num(values, nan=MAX_FORCE, posinf=MAX_FORCE)
-        noted = self._forces.clone()
+        noted = self._push.predicted.clone()
         if self._broken.any():
             values[self._broken] = self._values[self._broken]
             back = self._atoms(self._broken)
@@ -114,7 +103,7 @@ class Shard:
         self._values: FloatArray = values
         self._noted_forces: torch.Tensor = noted
         self._sane = walkers.select(range(len(walkers)))
-        self._calm_forces: torch.Tensor = self._forces.clone()
+        self._calm_push = self._push.copy()
         return [
             Frame(
                 trajectory=int(walkers.trajectories[i]),
@@ -130,8 +119,12 @@ class Shard:
         """Put a walker to where it was at the check before; new velocities, or it breaks again."""
         self.walkers.assign(self._sane, [index])
         self.walkers.thermalize(index)
-        atoms = self.walkers.batch.atoms(index)
-        self._forces[atoms] = self._calm_forces[atoms]
+        self._push.take(self._calm_push, self.walkers.batch, index)
+
+    def _calm(self, push: Push, chosen: BoolArray) -> None:
+        push.forces[self._atoms(chosen)] = 0.0
+        if push.stress is not None:
+            push.stress[torch.from_numpy(chosen).to(push.stress.device)] = 0.0
 
     def _atoms(self, chosen: BoolArray) -> torch.Tensor:
         """(atoms,) which belong to the chosen walkers."""

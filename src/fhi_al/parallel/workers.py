@@ -67,7 +67,7 @@ class ReferenceWorker:
             labels.put(label, self._folder.engine_digest)
             seconds = time.perf_counter() - start
         off = None if predicted is None else float(np.abs(predicted - label.forces).mean())
-        return Labelled(effect.id, key, label.energy, seconds, off)
+        return Labelled(effect.id, key, label.energy, seconds, off, structure.formula)
 
     def _compute(self, effect: Label, structure: Structure) -> StoredLabel:
         share(self._comm, structure)
