@@ -8,7 +8,6 @@ from typing import Protocol as Interface
 import numpy as np
 import torch
 from ase import units
-from scipy.linalg import expm
 
 from fhi_al.md.protocol import Protocol
 from fhi_al.md.walker import Walkers
@@ -57,30 +56,32 @@ class StochasticCellRescaling:
         self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[Protocol]
     ) -> None:
         self._indices = list(indices)
-        self._rates = [p.timestep_fs / p.barostat_time_fs * p.compressibility for p in protocols]
-        self._anisotropic = [p.anisotropic for p in protocols]
+        self._rates = np.array(
+            [p.timestep_fs / p.barostat_time_fs * p.compressibility for p in protocols]
+        )
+        self._anisotropic = np.array([p.anisotropic for p in protocols])
 
     def act(self, walkers: Walkers, stress: torch.Tensor) -> None:
         """Draw a new cell for each walker."""
-        device = walkers.batch.device
+        chosen, owner = self._indices, walkers.batch.structure_index
         velocities = walkers.momenta / walkers.masses[:, None]
         flux = walkers.batch.sum(walkers.momenta[:, :, None] * velocities[:, None, :])
-        fluxes, stresses = flux.cpu().numpy(), stress.cpu().numpy()
-        cells = walkers.batch.cells.cpu().numpy()
+        volumes = torch.linalg.det(walkers.batch.cells[chosen]).abs().cpu().numpy()[:, None, None]
+        thermal = units.kB * walkers.temperatures[chosen, None, None] / volumes
+        excess = flux[chosen].cpu().numpy() / volumes - stress[chosen].cpu().numpy()
+        outside = (
+            walkers.pressures[chosen, None, None] - thermal * walkers.at_rest[chosen, None, None]
+        )
+        excess = excess - outside * np.eye(3)
+        noise = np.stack([walkers.generators[i].standard_normal((3, 3)) for i in chosen])
+        rates = self._rates[:, None, None]
         strains = np.tile(np.eye(3), (len(walkers), 1, 1))
-        for index, rate, anisotropic in zip(
-            self._indices, self._rates, self._anisotropic, strict=True
-        ):
-            volume = abs(float(np.linalg.det(cells[index])))
-            thermal = units.kB * float(walkers.temperatures[index]) / volume
-            inside = fluxes[index] / volume - stresses[index]
-            if walkers.at_rest[index]:
-                inside = inside + thermal * np.eye(3)
-            excess = inside - walkers.pressures[index] * np.eye(3)
-            move = _shape if anisotropic else _size
-            strains[index] = move(excess, thermal, rate, walkers.generators[index])
-        strain = torch.from_numpy(strains).to(device)
-        owner = walkers.batch.structure_index
+        strains[chosen] = np.where(
+            self._anisotropic[:, None, None],
+            _shape(excess, thermal, rates, noise),
+            _size(excess, thermal, rates, noise),
+        )
+        strain = torch.from_numpy(strains).to(walkers.batch.device)
         back = torch.linalg.inv(strain)
         walkers.batch.cells.copy_(walkers.batch.cells @ strain)
         walkers.positions.copy_(torch.einsum("ai,aij->aj", walkers.positions, strain[owner]))
@@ -88,32 +89,34 @@ class StochasticCellRescaling:
 
 
 def _size(
-    excess: FloatArray, thermal: float, rate: float, random: np.random.Generator
+    excess: FloatArray, thermal: FloatArray, rates: FloatArray, noise: FloatArray
 ) -> FloatArray:
-    """The factor of all lengths in one time step.
+    """The (walkers, 3, 3) deformations in one time step that change volumes only.
 
     Args:
-        excess: (3, 3) pressure inside less that outside, in eV/Å^3.
-        thermal: kB T / V in eV/Å^3.
-        rate: compressibility times time step over relaxation time, in Å^3/eV.
-        random: for the noise.
+        excess: (walkers, 3, 3) pressure inside less that outside, in eV/Å^3.
+        thermal: (walkers, 1, 1) kB T / V in eV/Å^3.
+        rates: (walkers, 1, 1) compressibility times time step over relaxation time, in Å^3/eV.
+        noise: (walkers, 3, 3) standard normal deviates; one of each nine is used.
     """
-    drift = rate / 2 * (float(np.trace(excess)) / 3 + thermal / 2)
+    pressure = np.trace(excess, axis1=1, axis2=2)[:, None, None] / 3
     # The square root of the new volume over the old one.
-    root = 1 + drift + np.sqrt(rate * thermal / 2) * random.standard_normal()
-    factor: FloatArray = root ** (2 / 3) * np.eye(3)
-    return factor
+    root = (
+        1 + rates / 2 * (pressure + thermal / 2) + np.sqrt(rates * thermal / 2) * noise[:, :1, :1]
+    )
+    factors: FloatArray = np.abs(root) ** (2 / 3) * np.eye(3)
+    return factors
 
 
 def _shape(
-    excess: FloatArray, thermal: float, rate: float, random: np.random.Generator
+    excess: FloatArray, thermal: FloatArray, rates: FloatArray, noise: FloatArray
 ) -> FloatArray:
-    """The symmetric (3, 3) deformation in one time step; arguments as above."""
-    noise = np.sqrt(2 * rate * thermal / 3) * random.standard_normal((3, 3))
+    """The symmetric (walkers, 3, 3) deformations in one time step; arguments as above."""
     # With the exponential, the drift that is due to noise (Itô's) comes by itself.
-    deformation = expm(rate / 3 * excess + noise)
-    values, vectors = np.linalg.eigh(deformation.T @ deformation)
-    stretch: FloatArray = (vectors * np.sqrt(values)) @ vectors.T
+    logarithm = rates / 3 * excess + np.sqrt(2 * rates * thermal / 3) * noise
+    deformation = torch.linalg.matrix_exp(torch.from_numpy(logarithm)).numpy()
+    values, vectors = np.linalg.eigh(deformation.transpose(0, 2, 1) @ deformation)
+    stretch: FloatArray = (vectors * np.sqrt(values)[:, None, :]) @ vectors.transpose(0, 2, 1)
     return stretch
 
 
