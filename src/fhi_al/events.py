@@ -262,6 +262,7 @@ class Errors:
         energy_mae: eV per atom.
         energy_rmse: eV per atom.
         n_structures: in the dataset.
+        system: formula of the structures that this is about; empty for all.
     """
 
     who: str
@@ -271,6 +272,7 @@ class Errors:
     energy_mae: float
     energy_rmse: float
     n_structures: int
+    system: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -47,6 +48,7 @@ class Summary:
         errors: of the delivered members and of the committee.
         peak_memory_mb: of each rank of the command that ended the run.
         files: that the last stage wrote for the user.
+        labels: formula -> labels of such structures, isolated atoms left out.
     """
 
     costs: list[StageCost]
@@ -58,6 +60,7 @@ class Summary:
     errors: tuple[Errors, ...]
     peak_memory_mb: tuple[float, ...]
     files: tuple[str, ...]
+    labels: dict[str, int] = field(default_factory=dict)
 
 
 def summarise(records: Iterable[Record], peak_memory_mb: Iterable[float]) -> Summary:
@@ -70,6 +73,7 @@ def summarise(records: Iterable[Record], peak_memory_mb: Iterable[float]) -> Sum
     state: State | None = None
     costs: dict[Stage, StageCost] = {}
     before = 0.0
+    labels: Counter[str] = Counter()
     for record in records:
         event = record.event
         if state is not None:
@@ -80,6 +84,8 @@ def summarise(records: Iterable[Record], peak_memory_mb: Iterable[float]) -> Sum
             if isinstance(event, Labelled | LabelRejected) and event.seconds > 0:
                 cost.reference_calls += 1
                 cost.reference_seconds += event.seconds
+            if isinstance(event, Labelled) and event.formula and cost.stage != "atomic_energies":
+                labels[event.formula] += 1
         before = record.time
         state = step(state, event)
     assert state is not None
@@ -93,6 +99,7 @@ def summarise(records: Iterable[Record], peak_memory_mb: Iterable[float]) -> Sum
         errors=state.errors,
         peak_memory_mb=tuple(peak_memory_mb),
         files=tuple(state.exported.values())[-1] if state.exported else (),
+        labels=dict(labels),
     )
 
 
@@ -131,6 +138,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         f"{summary.n_valid} for validation, {summary.n_audit} sanity checks; "
         f"{summary.n_rejected} structures rejected"
     )
+    if len(summary.labels) > 1:
+        counts = ", ".join(f"{formula}: {count}" for formula, count in summary.labels.items())
+        console.print(f"structures computed: {counts}")
     if summary.peak_memory_mb:
         peaks = ", ".join(f"{peak:.0f}" for peak in summary.peak_memory_mb)
         console.print(f"peak memory by rank: {peaks} MB")
@@ -143,7 +153,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         table.add_column(name, justify="right")
     for errors in summary.errors:
         table.add_row(
-            errors.who,
+            f"{errors.who}, {errors.system}" if errors.system else errors.who,
             errors.data,
             str(errors.n_structures),
             f"{1000 * errors.force_mae:.1f}",
