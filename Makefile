@@ -19,7 +19,7 @@ EXAMPLE := examples/ethanol
 INPUTS := control.in geometry.in mace_settings.yaml active_learning_settings.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help venv example test lint format benchmark docs clean
+.PHONY: help venv example test soak lint format benchmark docs clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,6 +42,10 @@ example: $(INSTALLED)  ## Run the main job on examples/ethanol, in examples/etha
 
 test: lint  ## Check the code, then run all tests and print the coverage of src/
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --durations=15
+
+soak: $(INSTALLED)  ## Look for rare faults for hours: 1,000 kills, all states of a run, fuzzing
+	$(BIN)/python -m pytest -s -m soak tests/faults
+	$(BIN)/python -m pytest --hypothesis-profile=soak tests/fuzz
 
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check .

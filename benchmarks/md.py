@@ -26,10 +26,12 @@ from fhi_al.ensemble.architecture import ModelSpec, architecture_options, build_
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.md.drive import Drive
+from fhi_al.md.guard import Guard
 from fhi_al.md.protocol import Protocol
 from fhi_al.md.shard import Shard
 from fhi_al.md.walker import Walkers
 from fhi_al.settings.mace import Architecture
+from fhi_al.settings.md import MdSettings
 from fhi_al.structure import Structure
 
 MEMBERS = 4
@@ -95,13 +97,14 @@ class Timed:
 def ours(
     atoms: Atoms, models: list[torch.nn.Module], count: int, steps: int
 ) -> tuple[float, float, float, str]:
-    """Milliseconds a trajectory-step, share of the models and of the rest of `predict`, and path."""
+    """Milliseconds a trajectory-step, shares of the models and of the lists, and the path."""
     fast = FastForces(count, patience_seconds=0.0)
     predictor = CommitteePredictor(deepcopy(models), fast=fast)
     structure = Structure.from_atoms(atoms)
     protocols = [Protocol()] * count
     walkers = Walkers.start([structure] * count, range(count), protocols)
-    shard = Shard(walkers, Drive(predictor, walkers, protocols))
+    guard = Guard([MdSettings()] * count, walkers.structures)
+    shard = Shard(walkers, Drive(predictor, walkers, protocols), guard)
     waited = time.perf_counter()
     still = deepcopy(walkers.batch)
     lists = predictor.neighbor_lists()

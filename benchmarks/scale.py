@@ -9,6 +9,7 @@ measured is the program's own part: journal (on a real disk), state machines, ha
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import random
 import resource
 import tempfile
@@ -24,6 +25,7 @@ from fhi_al.journal import Journal
 from fhi_al.parallel.channels import is_reference_work
 from fhi_al.procedures.run import step
 from fhi_al.simulated import SimulatedWorker, simulated_rules
+from fhi_al.work import Outcome, Work, clock
 
 TRAJECTORIES = 1000
 GROUPS = 256
@@ -67,7 +69,11 @@ class SimulatedGroup:
         if not self._work or self._work[0][0] > now:
             return []
         self._answered = now
-        return [self._worker.answer(self._work.pop(0)[1])]
+        event = self._worker.answer(self._work.pop(0)[1])
+        assert isinstance(event, Outcome)
+        ended = round(clock(), 4)
+        work = Work(self.name, round(ended - self._seconds, 4), ended, self._seconds)
+        return [dataclasses.replace(event, work=(work,))]
 
     def close(self) -> None:
         pass

@@ -11,6 +11,12 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from asi_library.build import compile_library
+from hypothesis import settings
+
+# For tests that name no number of their own.
+settings.register_profile("few", max_examples=60)
+settings.register_profile("soak", max_examples=2000)
+settings.load_profile("few")
 
 
 def build_mace(seed: int = 0, **changes) -> torch.nn.Module:

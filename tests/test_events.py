@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhi_al import events
-from fhi_al.events import Event, from_json, to_json
+from fhi_al.codec import from_json, to_json
+from fhi_al.events import Event
 
 KINDS = typing.get_args(Event)
 

@@ -52,6 +52,51 @@ def atomic_energies() -> int:
     )
 
 
+def journal(argv: Sequence[str] | None = None) -> int:
+    """`FHI_AL-journal`: the journal of a run."""
+    parser = argparse.ArgumentParser(
+        prog="FHI_AL-journal",
+        description="Look at the journal of a run (restart/journal.jsonl), check that it and all "
+        "files that it names are whole, or go back to an earlier state of the run.",
+    )
+    parser.add_argument("--version", action="version", version=f"FHI_AL-journal {__version__}")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    helps = {
+        "check": "say what is fine and what is not; exit code 1 if the run can't go on",
+        "repair": "go back to the state after N records; without --until, list those that can be "
+        "restored. The journal as it was is kept beside it",
+        "show": "print the events",
+    }
+    for action, text in helps.items():
+        own = actions.add_parser(action, help=text, description=text.capitalize() + ".")
+        own.add_argument(
+            "directory",
+            type=Path,
+            nargs="?",
+            default=Path(),
+            metavar="DIR",
+            help="folder with the input files (default: this folder)",
+        )
+        if action == "repair":
+            own.add_argument("--until", type=int, metavar="N", help="number of records to keep")
+        elif action == "show":
+            own.add_argument("--tail", type=int, metavar="N", help="only the last N events")
+    arguments = parser.parse_args(argv)
+
+    from fhi_al import journal_tool
+    from fhi_al.errors import FhiAlError
+
+    try:
+        if arguments.action == "check":
+            return journal_tool.check(arguments.directory)
+        if arguments.action == "repair":
+            return journal_tool.repair(arguments.directory, arguments.until)
+        return journal_tool.show(arguments.directory, arguments.tail)
+    except FhiAlError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
 def _main(name: str, goal: Goal, description: str, argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=name, description=description)
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
@@ -62,11 +107,24 @@ def _main(name: str, goal: Goal, description: str, argv: Sequence[str] | None = 
         metavar="DIR",
         help="folder with the input files; results go there too (default: this folder)",
     )
+    parser.add_argument(
+        "--walltime",
+        metavar="HH:MM:SS",
+        help="time from now within which to stop, in good order (also D-HH:MM:SS, or seconds; "
+        "default: the end that Slurm gives the job, else none)",
+    )
     arguments = parser.parse_args(argv)
+
+    from fhi_al.walltime import parse_walltime
+
+    try:
+        walltime = arguments.walltime and parse_walltime(arguments.walltime)
+    except ValueError as error:
+        parser.error(f"argument --walltime: {error}")
 
     from fhi_al.launch import launch
 
-    return launch(goal, arguments.directory)
+    return launch(goal, arguments.directory, walltime)
 
 
 if __name__ == "__main__":

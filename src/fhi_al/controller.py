@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from fhi_al.effects import Effect, Evaluate, Export, Train
-from fhi_al.errors import FhiAlError
+from fhi_al.errors import FhiAlError, StoppedError, StorageError
 from fhi_al.events import Closed, Event, Failed, Started
 from fhi_al.journal import Journal
+from fhi_al.parallel.batching import Batching
 from fhi_al.parallel.channels import Channel, Patience
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.state import State
+from fhi_al.walltime import Walltime
 
 
 class WorkerError(Exception):
@@ -23,7 +28,12 @@ class WorkerError(Exception):
         self.failed = failed
 
 
+log = logging.getLogger(__name__)
+
 Listener = Callable[[State, Event], None]
+
+GRACE_S = 8.0
+"""How long work in hand may take to end after the run was asked to stop."""
 
 
 class Controller:
@@ -34,6 +44,9 @@ class Controller:
         journal: takes each event before the state does.
         channels: to the workers.
         listeners: told of each event, after the state has taken it; they decide nothing.
+        stop: says why to stop, when the run is asked to.
+        walltime: nothing is begun that would not end in time.
+        finish_reference: reference calculations in work are waited for, however long they take.
 
     Attributes:
         state: what follows from the journal.
@@ -45,34 +58,54 @@ class Controller:
         journal: Journal,
         channels: Sequence[Channel],
         listeners: Sequence[Listener] = (),
+        *,
+        stop: Callable[[], str | None] = lambda: None,
+        walltime: Walltime | None = None,
+        finish_reference: bool = False,
     ) -> None:
         self.state = state
         self.journal = journal
         self.channels = channels
         self.listeners = listeners
+        self._batching = Batching()
+        self._stop = stop
+        self._walltime = walltime or Walltime(None, 0.0)
+        self._finish_reference = finish_reference
+        self._too_late = False
 
     def run(self) -> None:
         """Work until the goal is reached.
 
         Raises:
-            FhiAlError: the procedures can't go on; the journal is closed properly.
+            StoppedError: the run was asked to stop.
+            FhiAlError: the procedures, or a file, can't go on; the journal is closed properly.
             WorkerError: a rank broke down.
         """
+        try:
+            self._run()
+        except StorageError:
+            # What was in work is not to blame. Of the journal itself, more can't be asked.
+            with contextlib.suppress(StorageError):
+                self._close("a file could not be written")
+            raise
+
+    def _run(self) -> None:
         patience = Patience()
-        self._submit()
+        events: list[Event] | None = None
         while not finished(self.state):
             if self.state.failure:
                 self._close(self.state.failure)
                 raise FhiAlError(self.state.failure)
-            events = [event for channel in self.channels for event in channel.poll()]
-            if events:
-                self.record(*events)
-                for event in events:
-                    if isinstance(event, Failed):
-                        raise WorkerError(event)
+            if reason := self._stop():
+                self._wind_down(reason)
+                break
+            if events is None or events:
                 self._submit()
+            events = self._poll()
             if events or any(channel.busy_here for channel in self.channels):
                 patience.reset()
+            elif self._too_late and not self.state.in_flight:
+                self._wind_down("nothing more can end within the walltime")
             elif not self.state.in_flight:
                 self._close("nothing to do")
                 raise FhiAlError(
@@ -83,9 +116,47 @@ class Controller:
                 patience.wait()
         self._close("finished")
 
+    def _poll(self) -> list[Event]:
+        events = [event for channel in self.channels for event in channel.poll()]
+        if events:
+            self.record(*events)
+        for event in events:
+            if isinstance(event, Failed):
+                raise WorkerError(event)
+        return events
+
+    def _wind_down(self, reason: str) -> None:
+        """Let work in hand end if it is soon, and stop; returns only if that was the goal.
+
+        Training that can't end soon is given up, as is a reference calculation: they begin again
+        with the next command.
+        """
+        log.info("Stopping: %s", reason)
+        # At once: what a launcher, or the user, does to this process next is then explained.
+        self._close(reason)
+        for channel in self.channels:
+            channel.hurry()
+        patience = Patience()
+        deadline = time.monotonic() + GRACE_S
+        came = False
+        while busy := [channel for channel in self.channels if not channel.idle]:
+            if time.monotonic() > deadline and not (
+                self._finish_reference and any(channel.reference for channel in busy)
+            ):
+                break
+            if self._poll():
+                came = True
+            elif not any(channel.busy_here for channel in busy):
+                patience.wait()
+        if not finished(self.state):
+            if came:
+                self._close(reason)
+            raise StoppedError(reason)
+
     def record(self, *events: Event) -> None:
         """Believe events: journal first, then state, then listeners."""
         self.journal.append(*events)
+        self._walltime.learn(events)
         for event in events:
             self.state = step(self.state, event)
             for listener in self.listeners:
@@ -95,16 +166,29 @@ class Controller:
         """Hand out wanted effects to whoever has room, the most urgent first."""
         sequential = not self.state.rules.asynchronous
         room = {channel: channel.room for channel in self.channels}
+        self._too_late = False
         chosen: list[tuple[Effect, Channel]] = []
-        for effect in wanted(self.state):
+        waiting = deque(e for e in wanted(self.state) if e.id not in self.state.in_flight)
+        while waiting and any(room.values()):
             if sequential and (chosen or self.state.in_flight):
                 break
-            if effect.id in self.state.in_flight:
-                continue
+            effect = waiting.popleft()
             able = [channel for channel in self.channels if channel.takes(effect) and room[channel]]
             if not able:
                 continue
-            channel = max(able, key=lambda channel: room[channel])
+            channel = max(able, key=lambda c: (room[c], self._batching.fits(c.name, effect)))
+            better = effect if sequential else self._batching.choose(channel.name, effect, waiting)
+            if better is not effect:
+                waiting.remove(better)
+                waiting.appendleft(effect)
+                effect = better
+            ahead = int(not channel.idle) + channel.room - room[channel]
+            if not self._walltime.has_time_for(effect, ahead):
+                self._too_late = True
+                if sequential:
+                    break  # what comes next in line has to wait for it
+                continue
+            self._batching.note(channel.name, effect)
             room[channel] -= 1
             chosen.append((effect, channel))
         if chosen:

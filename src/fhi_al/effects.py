@@ -24,6 +24,8 @@ class Label:
         step: MD step of that walker.
         uncertainty: what the committee said, or None.
         threshold: what that was compared with, or None.
+        composition: equal where an engine can go on from one structure to the next; a hint, for
+            the choice of a group.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Label:
     step: int = -1
     uncertainty: float | None = None
     threshold: float | None = None
+    composition: str = ""
 
 
 @dataclass(frozen=True)

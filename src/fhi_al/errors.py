@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 
 class FhiAlError(Exception):
@@ -28,6 +29,17 @@ class InputError(FhiAlError):
         return type(self), (self.problems,)
 
 
+class StoppedError(FhiAlError):
+    """The run was asked to stop before its goal, and did; the same command goes on."""
+
+    # EX_TEMPFAIL of sysexits.h: try again later.
+    exit_code = 75
+
+
+class StorageError(FhiAlError):
+    """A file could not be written: disk full, quota, read-only, broken."""
+
+
 class JournalError(FhiAlError):
     """The journal, or an artefact that it names, is damaged, missing or of another run."""
 
@@ -40,4 +52,17 @@ class UnconvergedError(FhiAlError):
     """A reference calculation ended without a usable result: an outcome, not a fault.
 
     The structure is rejected with this error's text as the reason, and the run goes on.
+
+    Attributes:
+        kind: of the rejection, as the journal has it.
+        attempts: calculations that were made before the engine gave up.
     """
+
+    kind: Literal["scf", "integrity"] = "scf"
+    attempts = 1
+
+
+class UnsoundError(UnconvergedError):
+    """A reference calculation ended with numbers that can't belong to the structure."""
+
+    kind = "integrity"

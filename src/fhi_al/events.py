@@ -6,12 +6,11 @@ tuples: arrays lie in files (labels, structures, walkers, weights) that they nam
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, Union
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from fhi_al.work import Outcome, Place
 
 Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies"]
 Stage = Literal[
@@ -25,6 +24,7 @@ Stage = Literal[
 ]
 Split = Literal["train", "valid", "audit"]
 Purpose = Literal["atom", "md", "initial", "candidate", "audit"]
+RejectionKind = Literal["scf", "integrity", "outlier", "library death"]
 
 ALL_MEMBERS = -1
 
@@ -57,7 +57,10 @@ class Opened:
         elements: chemical symbols in all geometries, sorted.
         host: where rank 0 runs.
         time: seconds since 1970.
-        geometries: (file, digest) of each structure that trajectories start from.
+        startup_s: that the command took to get here.
+        places: of all ranks, in their order.
+        run: name of the run, the same in all its events of this kind.
+        inputs: all settings of the input files, as `SECTION.name`, to be compared with later ones.
     """
 
     goal: Goal
@@ -68,7 +71,10 @@ class Opened:
     elements: tuple[str, ...]
     host: str
     time: float
-    geometries: tuple[tuple[str, str], ...] = ()
+    startup_s: float = 0.0
+    places: tuple[Place, ...] = ()
+    run: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,62 +86,87 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Isolated:
+class Isolated(Outcome):
     """The isolated atoms to be labelled: (element, unpaired electrons, key) each.
 
     Attributes:
         known: (element, eV) where the engine, a pretrained model, has its own; none is labelled.
     """
 
-    effect: str
     atoms: tuple[tuple[str, int, str], ...]
     known: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labelled(Outcome):
     """A label is in the store.
 
     Attributes:
         energy: of the label, in eV.
         seconds: that the engine worked; 0 where the label was there already.
         force_error: MAE in eV/Å of the forces predicted when the structure was chosen, or None.
-        formula: of the structure.
+        formula: chemical formula of the structure; with `n_atoms`, what energies are compared by.
+        rescue: the settings by which the SCF converged, where it took others than the normal ones.
     """
 
-    effect: str
     key: str
     energy: float
     seconds: float
     force_error: float | None = None
     formula: str = ""
+    n_atoms: int = 0
+    rescue: str = ""
 
 
 @dataclass(frozen=True)
-class LabelRejected:
-    """The reference has no usable result for this structure."""
+class LabelRejected(Outcome):
+    """The reference has no usable result for this structure.
 
-    effect: str
+    Attributes:
+        kind: what failed.
+        attempts: calculations that were made, those of the rescue ladder included.
+    """
+
     key: str
     reason: str
     seconds: float
+    kind: RejectionKind = "scf"
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Died:
+    """The reference library took its process down; its mark was found at the next start.
+
+    Attributes:
+        key: of the structure that was in work.
+        how: the signal, `MPI_Abort` or `exit`.
+        words: the last that the process said on standard error.
+        mark: tells this death from others of the same structure.
+    """
+
+    key: str
+    how: str
+    words: str
+    mark: str
+
+
+@dataclass(frozen=True)
+class Sampled(Outcome):
     """Structures for the initial dataset were written.
 
     Attributes:
         walkers: where the sampling MD stands, or None.
         keys: of the structures, in the order of sampling.
         seconds: of work.
+        compositions: chemical formulas of the structures; none in journals of earlier versions.
         geometry: number of the geometry that an ab initio MD started from.
     """
 
-    effect: str
     walkers: str | None
     keys: tuple[str, ...]
     seconds: float
+    compositions: tuple[str, ...] = ()
     geometry: int = 0
 
 
@@ -163,6 +194,8 @@ class Candidate:
     Attributes:
         reason: `threshold`, `overdue` (long without a crossing), `unstable` (the walker broke,
             this is its last sane frame) or `audit`.
+        detail: of an unstable walker: what broke, in words and numbers.
+        composition: chemical formula; "" in journals of earlier versions.
     """
 
     trajectory: int
@@ -171,10 +204,12 @@ class Candidate:
     uncertainty: float
     threshold: float | None
     reason: Literal["threshold", "overdue", "unstable", "audit"]
+    detail: str = ""
+    composition: str = ""
 
 
 @dataclass(frozen=True)
-class Advanced:
+class Advanced(Outcome):
     """Molecular dynamics went on.
 
     Attributes:
@@ -187,7 +222,6 @@ class Advanced:
         path: how the forces were computed (`eager`, `compiled`, ...).
     """
 
-    effect: str
     walkers: str
     trajectories: tuple[int, ...]
     steps: tuple[int, ...]
@@ -212,6 +246,9 @@ class MemberState:
         stale_epochs: since the best loss improved by more than `margin`.
         n_train: structures trained on.
         n_valid: structures validated on.
+        n_energies: of those trained on, with an energy that enters the loss.
+        n_forces: likewise with forces.
+        n_stresses: likewise with a stress (or virials).
     """
 
     epoch: int
@@ -224,10 +261,13 @@ class MemberState:
     stale_epochs: int
     n_train: int
     n_valid: int
+    n_energies: int = 0
+    n_forces: int = 0
+    n_stresses: int = 0
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Outcome):
     """A checkpoint of the whole committee is stored.
 
     Attributes:
@@ -240,7 +280,6 @@ class Trained:
         seconds: of work.
     """
 
-    effect: str
     weights: str
     members: tuple[MemberState, ...]
     trained: tuple[int, ...]
@@ -276,25 +315,23 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluated(Outcome):
     """The errors of a checkpoint."""
 
-    effect: str
     errors: tuple[Errors, ...]
     seconds: float
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Outcome):
     """Files for the user were written; paths relative to the run's folder."""
 
-    effect: str
     files: tuple[str, ...]
     seconds: float
 
 
 @dataclass(frozen=True)
-class Imported:
+class Imported(Outcome):
     """The user's data and models were taken over as label files and a checkpoint.
 
     Attributes:
@@ -303,7 +340,6 @@ class Imported:
         files: where they came from.
     """
 
-    effect: str
     weights: str | None
     entries: tuple[Entry, ...]
     files: tuple[str, ...]
@@ -322,7 +358,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Closed:
-    """The command ended in an orderly way; effects started but not finished don't count."""
+    """The command ends in an orderly way; effects started but not finished don't count.
+
+    Where it was asked to stop, this is written at once; what ends in time still follows.
+    """
 
     reason: str
     time: float
@@ -334,6 +373,7 @@ Event: TypeAlias = (
     | Isolated
     | Labelled
     | LabelRejected
+    | Died
     | Sampled
     | Advanced
     | Trained
@@ -343,66 +383,3 @@ Event: TypeAlias = (
     | Failed
     | Closed
 )
-
-# --- JSON ------------------------------------------------------------------------------------
-
-_EVENTS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Event)}
-_FIELDS: dict[type, dict[str, Any]] = {}
-
-
-def to_json(event: Event) -> dict[str, Any]:
-    """Turn an event into plain data: its fields, and its kind under `event`."""
-    return {"event": type(event).__name__, **_plain(event)}
-
-
-def _plain(value: Any) -> Any:
-    # dataclasses.asdict deep-copies every leaf; a long history of checks makes that felt.
-    if dataclasses.is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in _fields(type(value))}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def from_json(data: Mapping[str, Any]) -> Event:
-    """Build the event that `to_json` took apart.
-
-    Raises:
-        ValueError: an unknown kind of event, or fields that are not its own.
-    """
-    fields = dict(data)
-    kind = _EVENTS.get(fields.pop("event", ""))
-    if kind is None:
-        raise ValueError(f"unknown event {data.get('event')!r}")
-    event: Event = _build(kind, fields)
-    return event
-
-
-def _fields(kind: type) -> dict[str, Any]:
-    if kind not in _FIELDS:
-        _FIELDS[kind] = typing.get_type_hints(kind)
-    return _FIELDS[kind]
-
-
-def _build(kind: type, data: Mapping[str, Any]) -> Any:
-    hints = _fields(kind)
-    if unknown := set(data) - set(hints):
-        raise ValueError(f"{kind.__name__} has no field {sorted(unknown)[0]!r}")
-    try:
-        return kind(**{name: _value(hints[name], value) for name, value in data.items()})
-    except TypeError as error:
-        raise ValueError(f"{kind.__name__}: {error}") from None
-
-
-def _value(hint: Any, data: Any) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        if args[-1] is Ellipsis:
-            return tuple(_value(args[0], item) for item in data)
-        return tuple(_value(arg, item) for arg, item in zip(args, data, strict=True))
-    if origin in (Union, types.UnionType):
-        inner = [arg for arg in args if arg is not type(None)]
-        return None if data is None else _value(inner[0], data)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), data)
-    return data

@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
+
+from fhi_al.errors import StorageError
 
 # Lustre and NFS often refuse HDF5's own locks; a file here is written once, by one process.
 os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
 
-def write_file(path: Path, write: Callable[[Path], None], *, durable: bool = True) -> None:
+def write_file(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Create or replace a file in one step.
+
+    The contents are made in memory: libraries disguise the errors of the file system, and some
+    (HDF5) don't survive them.
 
     Args:
         path: the file; its folder is made if need be.
-        write: writes the contents to the temporary path that it is given, in the same folder.
+        write: writes the contents to the binary file that it is given.
         durable: wait until the disk has it (artefacts that an event will name).
+
+    Raises:
+        StorageError: the file system refuses; an older file is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    contents = io.BytesIO()
+    write(contents)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, contents.getbuffer(), durable)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def _replace(path: Path, contents: memoryview, durable: bool) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     temporary = Path(name)
     try:
-        write(temporary)
-        temporary.chmod(0o644)
-        if durable:
-            sync(temporary)
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            while contents:
+                contents = contents[file.write(contents) :]
+            os.fchmod(handle, 0o644)
+            if durable:
+                os.fsync(handle)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -40,21 +60,27 @@ def write_file(path: Path, write: Callable[[Path], None], *, durable: bool = Tru
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Create or replace a text file in one step."""
-    write_file(path, lambda temporary: _write_text(temporary, text), durable=durable)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_file(path, lambda file: file.write(text.encode()), durable=durable)
 
 
 def write_hdf5(path: Path, write: Callable[[h5py.File], None], *, durable: bool = True) -> None:
     """Create or replace an HDF5 file in one step."""
 
-    def fill(temporary: Path) -> None:
-        with h5py.File(temporary, "w", locking=False) as file:
+    def fill(output: BinaryIO) -> None:
+        with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
             write(file)
+            file.flush()
+            output.write(file.id.get_file_image())
 
     write_file(path, fill, durable=durable)
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Say which file could not be written, why, and what to do."""
+    return StorageError(
+        f"{path} can't be written: {error.strerror or error}. Nothing finished is lost: free space "
+        "(or mend what the system complains about), and run the same command again"
+    )
 
 
 def sync(path: Path) -> None:

@@ -8,18 +8,21 @@ damage, and is refused.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from fhi_al.codec import from_json, to_json
 from fhi_al.errors import JournalError
-from fhi_al.events import Event, from_json, to_json
-from fhi_al.files import sync
+from fhi_al.events import Event
+from fhi_al.files import storage_error, sync
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,32 @@ def _encode(number: int, when: float, event: Event) -> bytes:
     return b"%d %d %08x %s\n" % (number, len(body), zlib.crc32(body), body)
 
 
-def _decode(line: bytes, number: int) -> Record:
-    """Take a line apart, without its line feed.
+def _body(line: bytes, number: int) -> bytes:
+    """Take a line apart, without its line feed, and check it.
 
     Raises:
-        ValueError: it is not the record of this number.
+        ValueError: it is not the whole record of this number.
     """
     head, length, checksum, body = line.split(b" ", 3)
     if int(head) != number:
         raise ValueError(f"record {int(head)} stands where {number} should")
     if int(length) != len(body) or int(checksum, 16) != zlib.crc32(body):
         raise ValueError("length or checksum does not fit")
-    data = json.loads(body)
-    return Record(number, data.pop("t"), from_json(data))
+    return body
+
+
+def _decode(body: bytes, number: int) -> Record:
+    """Read a whole record.
+
+    Raises:
+        ValueError: another version of the program has written it, or another program.
+    """
+    try:
+        data = json.loads(body)
+        when = data.pop("t")
+        return Record(number, float(when), from_json(data))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(f"it is whole, but not of this version: {error}") from None
 
 
 def read_journal(path: Path) -> tuple[list[Record], int]:
@@ -60,28 +76,49 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
     Raises:
         JournalError: a record other than the last is damaged.
     """
+    records, damage, torn = read_sound_part(path)
+    if damage:
+        raise JournalError(
+            f"{damage}. Put back the file from a backup, or see what `FHI_AL-journal check "
+            f"{path.parent.parent}` finds, and go back to the state before the damage with "
+            "`FHI_AL-journal repair`"
+        )
+    return records, path.stat().st_size - torn
+
+
+def read_sound_part(path: Path) -> tuple[list[Record], str | None, int]:
+    """Read the records up to the first that is not whole.
+
+    Returns:
+        The records; what is wrong with the one behind them, in words, if others follow it; if it
+        is the last one, the number of its bytes (the trace of a kill).
+    """
     records: list[Record] = []
     size = 0
-    lines = path.read_bytes().split(b"\n")
+    contents = path.read_bytes()
+    lines = contents.split(b"\n")
     for index, line in enumerate(lines):
         last = index >= len(lines) - 2 and not any(lines[index + 1 :])
         if not line and last:
             break
-        complete = index < len(lines) - 1
+        body: bytes | None = None
         try:
-            if not complete:
+            if index == len(lines) - 1:
                 raise ValueError("the line does not end")
-            records.append(_decode(line, len(records)))
+            body = _body(line, len(records))
+            records.append(_decode(body, len(records)))
         except ValueError as error:
-            if last:
+            if last and body is None:
                 break
-            raise JournalError(
-                f"{path}: record {index} is damaged ({error}), and {len(lines) - index - 1} lines "
-                "follow it, so this is not the trace of a kill. Keep a copy of the folder, and "
-                "put back the file from a backup"
-            ) from None
+            damage = f"{path}: record {index} is damaged ({error})"
+            if body is None:
+                damage += (
+                    f", and {len(lines) - index - 1} lines follow it, so this is not the trace of "
+                    "a kill"
+                )
+            return records, damage, 0
         size += len(line) + 1
-    return records, size
+    return records, None, len(contents) - size
 
 
 class Journal:
@@ -101,15 +138,36 @@ class Journal:
         self.path = path
         self.records: list[Record] = []
         self._file: int | None = None
+        self._lock = threading.Lock()
         if path.exists():
             self.records, size = read_journal(path)
             if path.stat().st_size > size:
-                os.truncate(path, size)
-                sync(path)
+                try:
+                    os.truncate(path, size)
+                    sync(path)
+                except OSError as error:
+                    raise storage_error(path, error) from error
         self._next = len(self.records)
 
     def append(self, *events: Event) -> None:
-        """Write events; when this returns, the disk has them."""
+        """Write events; when this returns, the disk has them.
+
+        Raises:
+            StorageError: the file system refuses; none of the events is in the journal.
+        """
+        with self._lock:
+            try:
+                self._append(events)
+            except OSError as error:
+                raise storage_error(self.path, error) from error
+
+    def append_last(self, event: Event) -> None:
+        """Write an event, and nothing after it: from here on, other threads wait for ever."""
+        self._lock.acquire()
+        with contextlib.suppress(OSError):
+            self._append((event,))
+
+    def _append(self, events: Sequence[Event]) -> None:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -118,9 +176,9 @@ class Journal:
         data = b"".join(_encode(self._next + i, now, event) for i, event in enumerate(events))
         start = os.fstat(self._file).st_size
         try:
-            written = os.write(self._file, data)
-            if written < len(data):
-                raise OSError(f"{self.path}: only {written} of {len(data)} bytes were written")
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError:
             # Leave no half record for a later append to build on.

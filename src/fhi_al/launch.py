@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import sys
+import time
 import traceback
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fhi_al import __version__
+from fhi_al.artefacts import missing_artefacts
 from fhi_al.controller import Controller, Listener, WorkerError
-from fhi_al.errors import FhiAlError, InputError
-from fhi_al.events import Goal
-from fhi_al.files import why_not_writable, write_text
+from fhi_al.errors import FhiAlError, InputError, JournalError, StoppedError
+from fhi_al.events import Closed, Goal
 from fhi_al.housekeeping import Housekeeper
-from fhi_al.journal import Journal, read_journal
+from fhi_al.journal import Journal
+from fhi_al.kept_aside import KeptAside
+from fhi_al.lock import FolderLock
 from fhi_al.narrator import Narrator, StageLog, start_logging, start_worker_logging
-from fhi_al.opening import join_run, opening
+from fhi_al.opening import Joined, join_run
+from fhi_al.outcome import describe_stop, keep_traceback, report, write_settings
 from fhi_al.parallel.channels import (
     Channel,
     InlineChannel,
@@ -31,6 +34,7 @@ from fhi_al.parallel.channels import (
 )
 from fhi_al.parallel.layout import Layout, plan_layout, visible_gpus
 from fhi_al.parallel.ml_worker import MlWorker
+from fhi_al.parallel.placement import describe_places, place_of
 from fhi_al.parallel.workers import (
     FailureChannel,
     ReferenceWorker,
@@ -39,41 +43,53 @@ from fhi_al.parallel.workers import (
     report_failure,
     serve,
 )
-from fhi_al.parallel.world import alone_for_ase, claim_threads, peak_memory_mb, world
+from fhi_al.parallel.world import abort, alone_for_ase, claim_threads, peak_memory_mb, world
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
-from fhi_al.reference.engine import Engine, engine_class
-from fhi_al.run_folder import RunFolder
-from fhi_al.settings import AL_FILE, MACE_FILE, Inputs, load_inputs, resolved_yaml
+from fhi_al.reference.black_box import BlackBox, forget_deaths, read_deaths
+from fhi_al.reference.engine import Labeller, engine_class
+from fhi_al.reference.rescue import RescuingEngine
+from fhi_al.run_folder import RunFolder, no_trace_of_failure, remove_empty
+from fhi_al.settings import Inputs, load_inputs
+from fhi_al.stopping import Forwarder, Signals, StopRequests
+from fhi_al.walltime import Walltime, end_of_job
+from fhi_al.watch import Watch
+from fhi_al.work import Place, since_start
 
 log = logging.getLogger(__name__)
 
 _QUEUE_DEPTH = 2
-_INPUT_FILES = ("control.in", "geometry.in", MACE_FILE, AL_FILE)
 
 
-def launch(goal: Goal, directory: Path) -> int:
+def launch(goal: Goal, directory: Path, walltime: float | None = None) -> int:
     """Run a command on all ranks.
 
     Args:
         goal: what it is to reach.
         directory: with the input files.
+        walltime: seconds from now within which the command is to end, or None.
 
     Returns:
         The exit code of this rank.
     """
+    started = time.time()
+    signals = Signals()
+    signals.listen()
     comm = None
     if not sys.warnoptions:
         # Warnings of libraries are for their developers; ours are messages in the log.
         warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
+    run: _Launch | None = None
     try:
         comm = world()
         if comm is None or comm.rank == 0:
             start_logging("INFO")  # until the settings are known
         else:
             start_worker_logging(comm.rank)
-        return _Launch(goal, directory, comm).run()
+        end, source = end_of_job(walltime, started)
+        run = _Launch(goal, directory, comm, signals, Walltime(end, started, source))
+        return run.run()
     except InputError as error:
         if comm is None or comm.rank == 0:
             print(f"{len(error.problems)} problem(s) in the input:", file=sys.stderr)
@@ -86,33 +102,21 @@ def launch(goal: Goal, directory: Path) -> int:
         return error.exit_code
     except WorkerError as error:
         failed = error.failed
-        where = _keep_traceback(directory, failed.traceback)
-        log.error(
-            "rank %d on %s broke down: %s (details: %s)",
-            failed.rank,
-            failed.host,
-            failed.error,
-            where,
-        )
+        details = ""
+        if failed.traceback:
+            details = f" (details: {keep_traceback(directory, failed.traceback)})"
+        log.error("rank %d on %s: %s%s", failed.rank, failed.host, failed.error, details)
     except Exception as error:
         if comm is not None and comm.rank != 0:
             report_failure(comm, describe_failure(comm.rank, "worker", error))
-        where = _keep_traceback(directory, traceback.format_exc())
+        where = keep_traceback(directory, traceback.format_exc())
         log.error("internal error: %s: %s (details: %s)", type(error).__name__, error, where)
+    finally:
+        if run is not None:
+            run.close()
     if comm is not None and comm.size > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        comm.Abort(1)
+        abort(comm, 1)
     return 1
-
-
-def _keep_traceback(directory: Path, text: str) -> str:
-    path = Path(directory) / "fhi_al_error.log"
-    try:
-        write_text(path, text)
-    except OSError:
-        return text
-    return str(path)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class _Plan:
     inputs: Inputs
     layout: Layout
     engine_digest: str
+    run: str
     needs_foundation: bool
     needs_atoms: bool
 
@@ -129,14 +134,23 @@ class _Plan:
 class _Launch:
     """One command on one rank."""
 
-    def __init__(self, goal: Goal, directory: Path, comm: Any) -> None:
+    def __init__(
+        self, goal: Goal, directory: Path, comm: Any, signals: Signals, walltime: Walltime
+    ) -> None:
         self._goal = goal
         self._directory = directory
         self._comm = comm
+        self._signals = signals
+        self._walltime = walltime
+        self._lock: FolderLock | None = None
+        self._watch: Watch | None = None
         self._rank = comm.rank if comm is not None else 0
         self._group: Any = None
         self._ml_comm: Any = None
+        self._threads = 1
+        self._places: list[Place] = []
         self._journal: Journal | None = None
+        self._joined: Joined | None = None
         self._state: State | None = None
 
     def run(self) -> int:
@@ -144,31 +158,49 @@ class _Launch:
         plan = self._agree_on_plan()
         if plan is None:
             return 0
-        folder = RunFolder(plan.inputs, plan.engine_digest)
+        folder = RunFolder(plan.inputs, plan.engine_digest, plan.run)
         alone_for_ase()
-        claim_threads(self._comm)
-        with _new_folder(folder.reference, keep=False) as keep:
+        self._threads = claim_threads(self._comm)
+        with no_trace_of_failure(folder.reference) as keep:
             engine, ml = self._agree_on_workers(plan, folder)
             keep()
+        ended: FhiAlError | None = None
         if self._rank == 0:
-            self._control(plan, folder, engine, ml)
+            ended = self._control(plan, folder, engine, ml)
         else:
             try:
-                if ml is not None:
-                    serve(self._ml_comm, ml)
-                elif engine is not None and self._group.rank == 0:
-                    serve(self._comm, ReferenceWorker(folder, engine, self._group))
-                elif engine is not None:
-                    assist(engine, self._group)
+                self._work(folder, engine, ml)
             except Exception as error:
                 worker = "ml" if ml is not None else "reference"
                 report_failure(self._comm, describe_failure(self._rank, worker, error))
-        _remove_empty(folder.reference)
+        remove_empty(folder.reference)
         peaks = gather(self._comm, peak_memory_mb())
         if self._rank == 0:
+            # Alone: a launcher ends the job, this rank's last words included, when one fails.
+            if ended is not None:
+                raise ended
             assert self._state is not None
-            _report(self._goal, self._state, folder, peaks)
+            report(self._goal, self._state, folder, peaks)
         return 0
+
+    def close(self) -> None:
+        """Let another job work in this folder."""
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _work(self, folder: RunFolder, engine: Labeller | None, ml: MlWorker | None) -> None:
+        """Do what the controller says, on a rank that is not the controller."""
+        look = Forwarder(self._signals, self._comm)
+        if ml is not None:
+            serve(self._ml_comm, ml, look)
+        elif engine is not None and self._group.rank == 0:
+            serve(self._comm, ReferenceWorker(folder, engine, self._group), look)
+        elif engine is not None:
+            assist(engine, self._group, look)
 
     def _agree_on_plan(self) -> _Plan | None:
         """Rank 0 reads and checks; all ranks get the plan, or raise the same error."""
@@ -201,19 +233,38 @@ class _Launch:
             most_ml=inputs.al.active_learning.ensemble_size,
         )
         folder = RunFolder(inputs, digest)
-        _check_writable(folder)
+        folder.check_writable()
+        self._lock = FolderLock(folder.restart)
         name = "atomic_energies.jsonl" if self._goal == "atomic_energies" else folder.journal.name
         self._journal = Journal(folder.journal.with_name(name))
-        self._state = join_run(self._journal, self._goal, inputs, digest)
+        self._joined = join_run(self._journal, self._goal, inputs, digest)
+        self._state = self._joined.state
+        folder = RunFolder(inputs, digest, self._joined.opened.run)
+        self._watch = Watch(
+            self._beat,
+            self._give_up,
+            end=self._walltime.end and self._walltime.end - self._walltime.margin / 3,
+            after_signal=not inputs.al.misc.finish_reference,
+        )
+        self._watch.start()
         if finished(self._state):
             start_logging(inputs.mace.misc.log_level)
             log.info("This run is finished already; nothing to do.")
-            _report(self._goal, self._state, folder, [])
+            report(self._goal, self._state, folder, [])
             return None
+        if missing := missing_artefacts(self._state, folder.artefacts):
+            more = f", and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise JournalError(
+                f"{folder.journal}: files that it names are missing ("
+                f"{', '.join(map(str, missing[:3]))}{more}), or belong to another journal. Put "
+                f"them back, or see what `FHI_AL-journal check {folder.root}` finds, and go back "
+                "to a state that is complete with `FHI_AL-journal repair`"
+            )
         return _Plan(
             inputs,
             layout,
             digest,
+            folder.run,
             needs_foundation=self._state.stage == "initial_dataset"
             and self._state.rules.initial_method == "foundation",
             needs_atoms=self._state.stage == "atomic_energies",
@@ -221,7 +272,7 @@ class _Launch:
 
     def _agree_on_workers(
         self, plan: _Plan, folder: RunFolder
-    ) -> tuple[Engine | None, MlWorker | None]:
+    ) -> tuple[Labeller | None, MlWorker | None]:
         """Every rank makes what it needs for its role; if any can't, none goes on."""
         layout = plan.layout
         number = layout.group_of(self._rank)
@@ -229,13 +280,16 @@ class _Launch:
             own = self._comm.Split(0 if number is None else number + 1, self._rank)
             self._group, self._ml_comm = (None, own) if number is None else (own, None)
         problems: list[str] = []
-        engine: Engine | None = None
+        engine: RescuingEngine | None = None
         ml: MlWorker | None = None
         known: dict[str, float] | None = None
+        device = "cpu"
         try:
             if number is not None:
                 engine = self._engine(number, plan, folder)
-                if engine is not None and plan.needs_atoms:
+            if engine is not None:
+                device = engine.device
+                if plan.needs_atoms:
                     known = engine.atomic_energies()
         except InputError as error:
             problems += error.problems
@@ -253,15 +307,23 @@ class _Launch:
         except FhiAlError as error:
             # Not to be raised here: the other ranks wait for this one's answer.
             problems.append(str(error))
-        answers = gather(self._comm, (problems, known))
+        place = place_of(
+            layout,
+            self._rank,
+            parallel_engine=engine_class(plan.inputs.reference.engine).parallel,
+            device=device,
+            threads=self._threads,
+        )
+        answers = gather(self._comm, (problems, known, place))
         # The ranks of a group report the same problem: once is enough.
-        if everything := list(dict.fromkeys(p for ranks, _ in answers for p in ranks)):
+        if everything := list(dict.fromkeys(p for ranks, *_ in answers for p in ranks)):
             raise InputError(everything)
+        self._places = [place for *_, place in answers]
         if ml is not None:
-            ml.atomic_energies = next((known for _, known in answers if known), {})
+            ml.atomic_energies = next((known for _, known, _ in answers if known), {})
         return engine, ml
 
-    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> Engine | None:
+    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> RescuingEngine | None:
         group = self._group
         inputs = plan.inputs
         kind = engine_class(inputs.reference.engine)
@@ -270,20 +332,91 @@ class _Launch:
         directory = folder.reference / f"group{number}"
         directory.mkdir(parents=True, exist_ok=True)
         comm = group if kind.parallel else None
-        return kind(inputs.reference, inputs.control, inputs.elements, comm, directory)
+        return RescuingEngine(
+            kind,
+            inputs.reference,
+            inputs.control,
+            inputs.elements,
+            comm,
+            directory,
+            inputs.al.active_learning.max_net_force_eV_per_A,
+            BlackBox(folder.deaths, f"rank{self._rank}"),
+        )
 
     def _control(
-        self, plan: _Plan, folder: RunFolder, engine: Engine | None, ml: MlWorker | None
-    ) -> None:
+        self, plan: _Plan, folder: RunFolder, engine: Labeller | None, ml: MlWorker | None
+    ) -> FhiAlError | None:
+        """Drive the run to its goal, or say why it ended before; the other ranks are let go."""
         assert ml is not None
+        channels = self._channels(plan, folder, engine, ml)
+        ended: FhiAlError | None = None
+        try:
+            self._drive(plan, folder, channels)
+        except FhiAlError as error:
+            ended = error
+        if isinstance(ended, StoppedError):
+            assert self._state is not None
+            ended = StoppedError(describe_stop(str(ended), self._state, plan.layout.size))
+        if ended is not None and plan.layout.size > 1 and not all(c.idle for c in channels):
+            # A worker may be busy for hours with what nobody needs any more.
+            log.error("%s", ended)
+            self.close()
+            abort(self._comm, ended.exit_code)
+        for channel in channels:
+            channel.close()
+        return ended
+
+    def _drive(self, plan: _Plan, folder: RunFolder, channels: Sequence[Channel]) -> None:
         assert self._state is not None
         assert self._journal is not None
+        assert self._joined is not None
         stage_log = StageLog(folder.logs)
         start_logging(plan.inputs.mace.misc.log_level, stage_log)
-        _write_settings(plan.inputs, folder)
+        stage_log.turn_to(self._state.stage)
+        write_settings(plan.inputs, folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
+        log.info("Ranks:\n%s", describe_places(self._places))
         for warning in plan.inputs.warnings:
             log.warning("%s", warning)
+        walltime = self._walltime
+        if walltime.end is not None:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(walltime.end))
+            log.info("The command will stop by itself before %s (%s)", when, walltime.source)
+            walltime.learn(self._journal)
+        listeners: list[Listener] = [
+            Narrator(self._state, stage_log),
+            Housekeeper(folder, self._journal),
+        ]
+        if self._goal != "atomic_energies":  # which has a journal of its own
+            listeners.append(KeptAside(folder, self._state))
+        for change in self._joined.changes:
+            log.info("Changed since the last command: %s", change)
+        opened = self._joined.opened
+        startup_s = round(since_start(), 2)
+        self._journal.append(
+            replace(opened, time=time.time(), startup_s=startup_s, places=tuple(self._places))
+        )
+        controller = Controller(
+            self._state,
+            self._journal,
+            channels,
+            listeners,
+            stop=StopRequests(self._signals, self._comm, walltime.is_up),
+            walltime=walltime,
+            finish_reference=plan.inputs.al.misc.finish_reference,
+        )
+        try:
+            controller.record(*read_deaths(folder.deaths))
+            forget_deaths(folder.deaths)
+            controller.run()
+        finally:
+            self._journal.close()
+            self._state = controller.state
+
+    def _channels(
+        self, plan: _Plan, folder: RunFolder, engine: Labeller | None, ml: MlWorker
+    ) -> list[Channel]:
+        assert self._state is not None
         channels: list[Channel] = []
         if engine is not None:
             worker = ReferenceWorker(folder, engine, None)
@@ -301,31 +434,31 @@ class _Launch:
             ]
             channels.append(FailureChannel(self._comm))
         channels.append(InlineChannel("ml", ml, reference=False))
-        listeners: list[Listener] = [Narrator(self._state, stage_log), Housekeeper(folder)]
-        opened = opening(self._goal, plan.inputs, plan.engine_digest)
-        self._journal.append(opened)
-        controller = Controller(self._state, self._journal, channels, listeners)
-        try:
-            controller.run()
-        except FhiAlError as error:
-            if plan.layout.size > 1 and controller.state.in_flight:
-                # A worker may be busy for hours with what nobody needs any more.
-                log.error("%s", error)
-                self._comm.Abort(error.exit_code)
-            raise
-        finally:
-            for channel in channels:
-                channel.close()
-            self._journal.close()
-            self._state = controller.state
+        return channels
 
+    def _beat(self) -> None:
+        """Show a sign of life, every few seconds; in the thread of the watch."""
+        assert self._lock is not None
+        if not self._lock.beat():
+            print(
+                "Another job has taken over this folder, as this one stood still for minutes: "
+                "this one ends.",
+                file=sys.stderr,
+                flush=True,
+            )
+            abort(self._comm, 1)
 
-def _check_writable(folder: RunFolder) -> None:
-    paths = (folder.root, folder.restart, folder.data, folder.models, folder.results, folder.logs)
-    checkpoints = folder.checkpoint("none", 0).parent
-    problems = [why for path in {*paths, checkpoints} if (why := why_not_writable(path))]
-    if problems:
-        raise InputError(sorted(problems))
+    def _give_up(self, reason: str) -> None:
+        """End though the main thread can't; in the thread of the watch."""
+        assert self._journal is not None
+        assert self._lock is not None
+        assert self._state is not None
+        self._journal.append_last(Closed(reason, time.time()))
+        size = self._comm.size if self._comm is not None else 1
+        # Not to standard output, which is the library's meanwhile.
+        print(describe_stop(reason, self._state, size), file=sys.stderr, flush=True)
+        self._lock.release()
+        abort(self._comm, StoppedError.exit_code)
 
 
 def _device(inputs: Inputs, local_index: int) -> str:
@@ -342,66 +475,3 @@ def _device(inputs: Inputs, local_index: int) -> str:
         f"mace_settings.yaml: MISC.device: {wanted} is asked for, but torch finds no such device "
         f"on {socket.gethostname()}; set it to cpu or auto, or run where there is a GPU"
     )
-
-
-@contextlib.contextmanager
-def _new_folder(path: Path, *, keep: bool) -> Iterator[Any]:
-    """Leave no new folder behind if the start fails."""
-    import shutil
-
-    new = not path.exists()
-    kept = [keep]
-    try:
-        yield lambda: kept.__setitem__(0, True)
-    finally:
-        if new and not kept[0]:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove the working folders of engines that left nothing there."""
-    for path in (*folder.glob("*"), folder):
-        with contextlib.suppress(OSError):
-            path.rmdir()
-
-
-def _write_settings(inputs: Inputs, folder: RunFolder) -> None:
-    """Keep what the run was asked for beside its results."""
-    target = folder.results / "settings"
-    for name in (
-        "control.in",
-        "geometry.in",
-        "mace_settings.yaml",
-        "active_learning_settings.yaml",
-    ):
-        source = folder.root / name
-        if source.exists():
-            write_text(target / "as_given" / name, source.read_text(encoding="utf-8"))
-    for name, text in resolved_yaml(inputs).items():
-        write_text(target / "resolved" / name, text)
-
-
-def _report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> None:
-    """Tell the user what there is now."""
-    from rich.console import Console
-
-    from fhi_al.histories import write_histories
-    from fhi_al.summary import print_summary, save_summary, summarise
-
-    if goal == "atomic_energies":
-        assert state.atomic_energies is not None
-        text = "ARCHITECTURE:\n  atomic_energies:\n" + "".join(
-            f"    {element}: {energy:.8f}\n" for element, energy in state.atomic_energies.items()
-        )
-        write_text(folder.results / "atomic_energies.yaml", text)
-        log.info("Energies of the isolated atoms in eV, for mace_settings.yaml:\n\n%s", text)
-        return
-    records, _ = read_journal(folder.journal)
-    analysis = folder.inputs.al.active_learning.analysis
-    write_histories(folder.results, records, analysis=analysis)
-    summary = summarise(records, peaks)
-    if peaks or not (folder.results / "summary.json").exists():
-        # A command that finds the run finished knows less: nothing of memory.
-        save_summary(summary, folder.results)
-    # Plain text: mpirun gives rank 0 a terminal of its own, even where the user's is a file.
-    print_summary(summary, Console(highlight=False, force_terminal=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 from fhi_al import events
 from fhi_al.events import Event, Stage
+from fhi_al.files import storage_error
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 
@@ -35,6 +37,27 @@ _TITLES: dict[Stage, str] = {
 }
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that may be incomplete where the disk is full; the run doesn't depend on it."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say once that a line is missing."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            why = error.strerror or error
+            print(f"{self.baseFilename} can't be written: {why}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Close the file, whether what is left of it can be written or not."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class StageLog(logging.Handler):
     """Writes records to the log file of the present stage.
 
@@ -45,7 +68,7 @@ class StageLog(logging.Handler):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
-        self._file: logging.FileHandler | None = None
+        self._file: _LogFile | None = None
 
     def turn_to(self, stage: Stage) -> None:
         """Write to the file of this stage from now on."""
@@ -54,8 +77,11 @@ class StageLog(logging.Handler):
             if Path(self._file.baseFilename) == path:
                 return
             self._file.close()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._file = logging.FileHandler(path, encoding="utf-8")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = _LogFile(path, encoding="utf-8")
+        except OSError as error:
+            raise storage_error(path, error) from error
         self._file.setFormatter(self.formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -165,7 +191,11 @@ def _labelled(stage: Stage, state: State, event: events.Labelled) -> str:
     if state.atoms.spins and event.key in state.atoms.spins:
         element, unpaired = state.atoms.spins[event.key]
         return f"{element} with {unpaired} unpaired electrons: {event.energy:.6f} eV"
+    if event.key in state.rejected:
+        return f"structure {event.key[:12]} is kept aside: {state.rejected[event.key].reason}"
     text = f"label {sum(state.outcomes.values())}: {event.energy:.4f} eV"
+    if event.rescue:
+        text += f", rescued with {event.rescue}"
     if event.force_error is not None:
         text += f", committee was off by {1000 * event.force_error:.1f} meV/Å"
     text += f" ({event.seconds:.2f} s)" if event.seconds else " (from the store)"
@@ -178,6 +208,17 @@ def _rejected(stage: Stage, state: State, event: events.LabelRejected) -> str:
         element, unpaired = state.atoms.spins[event.key]
         what = f"{element} with {unpaired} unpaired electrons"
     return f"{what} has no label: {event.reason}"
+
+
+def _died(stage: Stage, state: State, event: events.Died) -> str:
+    text = (
+        f"structure {event.key[:12]} crashed the reference library ({event.how}) when the run "
+        f"ended last: {event.words or 'no last words'}; "
+    )
+    if event.key in state.deaths:
+        left = state.rules.max_label_starts - len(state.deaths[event.key])
+        return f"{text}it is tried again, alone, up to {left} times"
+    return f"{text}it is rejected" if event.key in state.rejected else ""
 
 
 def _sampled(stage: Stage, state: State, event: events.Sampled) -> str:
@@ -196,7 +237,10 @@ def _advanced(stage: Stage, state: State, event: events.Advanced) -> str:
         text += f"; largest uncertainty {1000 * max(last.uncertainties):.1f} meV/Å"
         text += f", {sum(last.temperatures) / len(last.temperatures):.0f} K"
     for candidate in event.candidates:
-        text += f"; trajectory {candidate.trajectory} chosen ({candidate.reason})"
+        why: str = candidate.reason
+        if candidate.detail:
+            why = f"{why} after step {candidate.step}: {candidate.detail}"
+        text += f"; trajectory {candidate.trajectory} chosen ({why})"
     return text
 
 
@@ -225,13 +269,15 @@ def _imported(stage: Stage, state: State, event: events.Imported) -> str:
 
 
 def _failed(stage: Stage, state: State, event: events.Failed) -> str:
-    return f"rank {event.rank} on {event.host} failed: {event.error}\n{event.traceback}"
+    text = f"rank {event.rank} on {event.host} failed: {event.error}"
+    return f"{text}\n{event.traceback}" if event.traceback else text
 
 
 _TELLERS: dict[type, Callable[[Stage, State, Any], str]] = {
     events.Isolated: _isolated,
     events.Labelled: _labelled,
     events.LabelRejected: _rejected,
+    events.Died: _died,
     events.Sampled: _sampled,
     events.Advanced: _advanced,
     events.Trained: _trained,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from fhi_al import __version__
-from fhi_al.errors import InputError
+from fhi_al.errors import InputError, JournalError
 from fhi_al.events import Goal, Opened
 from fhi_al.journal import Journal
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import fold, step
 from fhi_al.procedures.state import State
 from fhi_al.settings import Inputs
+from fhi_al.settings.inputs import flat_settings
 
 
 def rules_of(inputs: Inputs) -> Rules:
@@ -59,10 +63,33 @@ def rules_of(inputs: Inputs) -> Rules:
         threshold_systems=tuple(t.system for t in inputs.trajectories[: al.num_trajectories])
         if al.threshold_scope == "system"
         else (),
+        max_energy_deviation_eV_per_atom=al.max_energy_deviation_eV_per_atom,
+        max_label_starts=al.max_label_starts,
     )
 
 
-def opening(goal: Goal, inputs: Inputs, digest: str) -> Opened:
+# What models, walkers and stored labels were made with. To change it is to begin another run.
+_FIXED_SECTIONS = ("ARCHITECTURE.",)
+_FIXED = {
+    "ACTIVE_LEARNING.ensemble_size",
+    "ACTIVE_LEARNING.initial_data",
+    "ACTIVE_LEARNING.initial_foundational_size",
+    "ACTIVE_LEARNING.initial_models",
+    "ACTIVE_LEARNING.initial_sampling",
+    "GENERAL.checkpoints_dir",
+    "GENERAL.default_dtype",
+    "GENERAL.seed",
+    "MD.seed",
+    "MD.stat_ensemble",
+    "MD.thermostat",
+    "TRAINING.amsgrad",
+    "TRAINING.optimizer",
+    "TRAINING.scaling",
+    "TRAINING.weight_decay",
+}
+
+
+def opening(goal: Goal, inputs: Inputs, digest: str, run: str) -> Opened:
     """The event with which a command begins."""
     return Opened(
         goal=goal,
@@ -73,60 +100,104 @@ def opening(goal: Goal, inputs: Inputs, digest: str) -> Opened:
         elements=inputs.elements,
         host=socket.gethostname(),
         time=time.time(),
-        geometries=tuple((geometry.name, geometry.digest) for geometry in inputs.geometries),
+        run=run,
+        inputs={
+            **flat_settings(inputs),
+            "geometries": [geometry.digest for geometry in inputs.geometries],
+        },
     )
 
 
-def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> State:
-    """The state with which this command starts.
+@dataclass(frozen=True)
+class Joined:
+    """A run as a command finds it.
+
+    Attributes:
+        state: with which the command starts.
+        opened: the event with which it begins.
+        changes: settings that are other than before, in words.
+    """
+
+    state: State
+    opened: Opened
+    changes: tuple[str, ...]
+
+
+def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joined:
+    """Find out with which state this command starts.
 
     Raises:
         InputError: the journal is of a run with other settings, or of one at another point.
     """
-    opened = opening(goal, inputs, digest)
-    first = next(iter(journal), None)
-    if isinstance(first, Opened):
-        differences = [
-            f"{name} was {old}, is {new}"
-            for name, old, new in (
-                ("the reference engine's digest", first.engine[:12], digest[:12]),
-                ("the elements", " ".join(first.elements), " ".join(opened.elements)),
-                ("the number of atoms", first.n_atoms, opened.n_atoms),
-                *_changed_geometries(first, opened),
-                *(
-                    (f"ACTIVE_LEARNING.{name}", first.settings[name], opened.settings[name])
-                    for name in ("ensemble_size", "num_trajectories")
-                ),
-            )
-            if old != new
-        ]
-        if differences:
+    past = [event for event in journal if isinstance(event, Opened)]
+    run = past[0].run if past else secrets.token_hex(3)
+    opened = opening(goal, inputs, digest, run)
+    try:
+        state = fold(journal)
+    except (ValueError, TypeError, LookupError) as error:
+        raise JournalError(
+            f"{journal.path}: another version of the program has written it ({error}); go on with "
+            "that version, or start in another folder"
+        ) from error
+    if past:
+        assert state is not None
+        if forbidden := _forbidden(past[0], opened, state):
             raise InputError(
                 f"{journal.path}: this folder holds a run with other settings ("
-                + "; ".join(differences)
+                + "; ".join(forbidden)
                 + "). Put them back to go on with it, or start in another folder"
             )
-    state = fold(journal)
+    changes = tuple(_differences(past[-1], opened)) if past else ()
     if goal == "active_learning" and state is not None and _initial_unfinished(state):
         raise InputError(
             f"{journal.path}: the initial dataset in this folder is not finished; "
             "run FHI_AL-initial-ds (or FHI_AL) first"
         )
-    return step(state, opened)
+    return Joined(step(state, opened), opened, changes)
 
 
-def _changed_geometries(first: Opened, opened: Opened) -> list[tuple[str, object, object]]:
-    """What is different, if the run knows what its trajectories started from."""
-    old, new = first.geometries, opened.geometries
-    if not old or [digest for _, digest in old] == [digest for _, digest in new]:
-        return []
-    if len(old) != len(new):
-        return [("the number of geometries", len(old), len(new))]
-    return [
-        (f"the geometry {i} ({name})", old_digest[:8], digest[:8])
-        for i, ((_, old_digest), (name, digest)) in enumerate(zip(old, new, strict=True))
-        if old_digest != digest
+def _forbidden(first: Opened, opened: Opened, state: State) -> list[str]:
+    """What has changed and must not, in words."""
+    found = [
+        f"{name} was {old}, is {new}"
+        for name, old, new in (
+            ("the reference engine's digest", first.engine[:12], opened.engine[:12]),
+            ("the elements", " ".join(first.elements), " ".join(opened.elements)),
+            ("the number of atoms", first.n_atoms, opened.n_atoms),
+        )
+        if old != new
     ]
+    old, new = first.settings["ensemble_size"], opened.settings["ensemble_size"]
+    if old != new and not first.inputs:
+        found.append(f"ACTIVE_LEARNING.ensemble_size was {old}, is {new}")
+    found += _differences(first, opened, fixed=True)
+    walkers = len(state.active.walkers) if state.active is not None else 0
+    if opened.settings["num_trajectories"] < walkers:
+        found.append(
+            f"ACTIVE_LEARNING.num_trajectories was {walkers}, is "
+            f"{opened.settings['num_trajectories']}; it can only become larger"
+        )
+    return found
+
+
+def _differences(before: Opened, now: Opened, *, fixed: bool = False) -> Iterator[str]:
+    """Settings that differ, in words; all, or those that must not."""
+    if not before.inputs:
+        return
+    same_engine = before.engine == now.engine
+    for name in dict.fromkeys([*before.inputs, *now.inputs]):
+        # Those of the reference matter as far as its digest does.
+        forbidden = (
+            name in _FIXED
+            or name == "geometries"
+            or name.startswith(_FIXED_SECTIONS)
+            or (name.startswith("REFERENCE.") and not same_engine)
+        )
+        # A setting that only one of two versions of the program knows says nothing.
+        if name in before.inputs and name in now.inputs and (forbidden or not fixed):
+            old, new = before.inputs[name], now.inputs[name]
+            if old != new:
+                yield f"{name} was {old}, is {new}"
 
 
 def _initial_unfinished(state: State) -> bool:

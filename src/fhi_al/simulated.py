@@ -112,6 +112,9 @@ class SimulatedWorker:
         yield
         return self.answer(effect)
 
+    def hurry(self) -> None:
+        """It is fast already."""
+
     def close(self) -> None:
         """Nothing to let go of."""
 
@@ -125,7 +128,7 @@ class SimulatedWorker:
         if isinstance(effect, ReferenceStep):
             what = (effect.geometry,) if effect.geometry else ()
             key = self._key("md", effect.step, *what)
-            return Sampled(effect.id, effect.id, (key,), 0.0, effect.geometry)
+            return Sampled(effect.id, effect.id, (key,), 0.0, geometry=effect.geometry)
         if isinstance(effect, Advance):
             return self._advance(effect)
         if isinstance(effect, Train):

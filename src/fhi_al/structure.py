@@ -78,6 +78,17 @@ class Structure:
         formula: str = Formula.from_list(symbols).format("hill")
         return formula
 
+    @property
+    def composition(self) -> str:
+        """Chemical formula, elements by atomic number, such as `H6C2O1`."""
+        from ase.data import chemical_symbols
+
+        numbers, counts = np.unique(self.numbers, return_counts=True)
+        return "".join(
+            f"{chemical_symbols[number]}{count}"
+            for number, count in zip(numbers, counts, strict=True)
+        )
+
     @classmethod
     def from_atoms(cls, atoms: Atoms) -> Structure:
         """Take over an ASE structure: initial moments, charges and fixed atoms included.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from fhi_al.accounting import RoleUse, account, shares
 from fhi_al.events import Errors, Labelled, LabelRejected, Opened, Stage
 from fhi_al.files import write_text
 from fhi_al.journal import Record
-from fhi_al.procedures.run import step
+from fhi_al.procedures.run import delivered_members, step
 from fhi_al.procedures.state import State
 
 
@@ -45,9 +47,12 @@ class Summary:
         n_valid: of them, for validation.
         n_audit: of them, sanity checks.
         n_rejected: structures without a usable label.
+        in_loss: of the structures that the delivered members were trained on, the fewest with
+            energy, forces and stress in the loss.
         errors: of the delivered members and of the committee.
         peak_memory_mb: of each rank of the command that ended the run.
         files: that the last stage wrote for the user.
+        roles: how the ranks spent their time.
         labels: formula -> labels of such structures, isolated atoms left out.
     """
 
@@ -60,10 +65,12 @@ class Summary:
     errors: tuple[Errors, ...]
     peak_memory_mb: tuple[float, ...]
     files: tuple[str, ...]
+    roles: list[RoleUse]
+    in_loss: tuple[int, int, int] = (0, 0, 0)
     labels: dict[str, int] = field(default_factory=dict)
 
 
-def summarise(records: Iterable[Record], peak_memory_mb: Iterable[float]) -> Summary:
+def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Summary:
     """Add up a journal.
 
     Args:
@@ -99,16 +106,29 @@ def summarise(records: Iterable[Record], peak_memory_mb: Iterable[float]) -> Sum
         errors=state.errors,
         peak_memory_mb=tuple(peak_memory_mb),
         files=tuple(state.exported.values())[-1] if state.exported else (),
+        roles=account(records),
+        in_loss=_in_loss(state),
         labels=dict(labels),
+    )
+
+
+def _in_loss(state: State) -> tuple[int, int, int]:
+    members = [state.members[index] for index in delivered_members(state) if state.members]
+    if not members:
+        return 0, 0, 0
+    return (
+        min(member.n_energies for member in members),
+        min(member.n_forces for member in members),
+        min(member.n_stresses for member in members),
     )
 
 
 def save_summary(summary: Summary, folder: Path) -> None:
     """Write summary.json and summary.txt."""
     write_text(folder / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
-    path = folder / "summary.txt"
-    with path.open("w", encoding="utf-8") as file:
-        print_summary(summary, Console(file=file, width=100))
+    tables = io.StringIO()
+    print_summary(summary, Console(file=tables, width=100))
+    write_text(folder / "summary.txt", tables.getvalue())
 
 
 def print_summary(summary: Summary, console: Console) -> None:
@@ -137,10 +157,18 @@ def print_summary(summary: Summary, console: Console) -> None:
         f"training (at most {summary.train_size} a member before convergence), "
         f"{summary.n_valid} for validation, {summary.n_audit} sanity checks; "
         f"{summary.n_rejected} structures rejected"
+        + (" (see rejected.xyz beside the datasets)" if summary.n_rejected else "")
     )
     if len(summary.labels) > 1:
         counts = ", ".join(f"{formula}: {count}" for formula, count in summary.labels.items())
         console.print(f"structures computed: {counts}")
+    if any(summary.in_loss):
+        energies, forces, stresses = summary.in_loss
+        console.print(
+            f"in the loss of the last training: {energies} structures with energy, {forces} with "
+            f"forces, {stresses} with stress"
+        )
+    _print_roles(summary.roles, console)
     if summary.peak_memory_mb:
         peaks = ", ".join(f"{peak:.0f}" for peak in summary.peak_memory_mb)
         console.print(f"peak memory by rank: {peaks} MB")
@@ -165,3 +193,25 @@ def print_summary(summary: Summary, console: Console) -> None:
     models = [file for file in summary.files if file.endswith(".model")]
     if models:
         console.print("Models to use:", *models, sep="\n  ", soft_wrap=True)
+
+
+def _print_roles(roles: Sequence[RoleUse], console: Console) -> None:
+    if not roles:
+        return
+    table = Table(title="How the ranks spent their time")
+    table.add_column("role")
+    table.add_column("busy", justify="right")
+    table.add_column("with")
+    table.add_column("waiting", justify="right")
+    table.add_column("for")
+    for use in roles:
+        total = use.rank_seconds
+        busy = 100 * sum(use.busy.values()) / total if total else 0.0
+        table.add_row(
+            use.role,
+            f"{busy:.0f}%",
+            shares(use.busy, total),
+            f"{100 - busy:.0f}%",
+            shares(use.waiting, total),
+        )
+    console.print(table)

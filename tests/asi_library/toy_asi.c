@@ -14,7 +14,8 @@
  * Hartree and Bohr, as in ASI.
  *
  * Keywords of its own in control.in:
- *   toy_unconverged_below X   the SCF fails where two atoms are closer than X (in angstrom)
+ *   toy_unconverged_below X   the SCF fails where two atoms are closer than X (in angstrom),
+ *                             unless charge_mix_param is at most 0.02
  *   toy_abort_below X         the process aborts where two atoms are closer than X
  *   toy_sleep_s X             every run takes X seconds longer
  *   toy_call_log PATH         append a line to PATH at the start of every run
@@ -57,7 +58,7 @@ static const double HH_EV = 0.15, HH_LENGTH = 1.55, HH_WIDTH = 1.5;
 static const double VALENCE_EV = 1.0, SPIN_EV = 0.5, CHARGE_EV = 3.0;
 
 static const char *KEYWORDS[] = {
-    "xc", "relativistic", "k_grid", "k_offset", "occupation_type", "mixer", "charge_mix_param",
+    "xc", "relativistic", "k_grid", "k_offset", "occupation_type", "mixer",
     "n_max_pulay", "sc_iter_limit", "sc_accuracy_rho", "sc_accuracy_eev", "sc_accuracy_etot",
     "sc_accuracy_forces", "sc_accuracy_stress", "many_body_dispersion", "vdw_correction_hirshfeld",
     "many_body_dispersion_nl", "default_initial_moment", "override_illconditioning", "KS_method",
@@ -74,7 +75,7 @@ static const char *SPECIES_KEYWORDS[] = {
 /* What the input files say; plain data, sent from rank 0 to all. */
 typedef struct {
     int n_atoms, periodic, want_forces, want_stress, collinear, has_moment, fixed_moment, has_default;
-    double lattice[9], charge, moment, initial_moment, unconverged_below, abort_below, sleep_s;
+    double lattice[9], charge, moment, initial_moment, unconverged_below, abort_below, sleep_s, mixing;
     char call_log[LINE];
 } Input;
 
@@ -203,6 +204,8 @@ static void read_control(bool known[])
         } else if (!strcmp(key, "fixed_spin_moment")) {
             input.moment = number(value, key);
             input.fixed_moment = 1;
+        } else if (!strcmp(key, "charge_mix_param")) {
+            input.mixing = number(value, key);
         } else if (!strcmp(key, "toy_unconverged_below")) {
             input.unconverged_below = number(value, key) / BOHR;
         } else if (!strcmp(key, "toy_abort_below")) {
@@ -487,6 +490,7 @@ void ASI_init(const char *inputpath, const char *outputfile, int fortran_comm)
     MPI_Comm_rank(comm, &rank);
     MPI_Comm_size(comm, &n_ranks);
     memset(&input, 0, sizeof input);
+    input.mixing = 0.05;
     if (rank == 0) {
         log_file = fopen(outputfile, "w");
         if (!log_file)
@@ -577,7 +581,7 @@ void ASI_run(void)
         stop("two atoms at %g angstrom", shortest * BOHR);
     compute(pairs, count);
     free(pairs);
-    converged = shortest >= input.unconverged_below;
+    converged = shortest >= input.unconverged_below || input.mixing <= 0.02;
     if (!converged || charges_asked) /* numbers that nobody should use */
         energy += 1.0;
     finished = true;

@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,11 @@ def environment(**changes: str) -> dict[str, str]:
     }
 
 
-def command_line(command: str, directory: Path, ranks: int | None) -> list[str]:
+def command_line(
+    command: str, directory: Path, ranks: int | None, options: Sequence[str] = ()
+) -> list[str]:
     """The words of a command, alone or under mpirun."""
-    words = [str(SCRIPTS / command), "--directory", str(directory)]
+    words = [str(SCRIPTS / command), "--directory", str(directory), *options]
     if ranks is None:
         return words
     mpirun = SCRIPTS / "mpirun"
@@ -140,19 +143,28 @@ class Running:
     """A command at work. Everything that it printed is in `output`."""
 
     def __init__(
-        self, command: str, directory: Path, ranks: int | None = None, **variables: str
+        self,
+        command: str,
+        directory: Path,
+        ranks: int | None = None,
+        options: Sequence[str] = (),
+        *,
+        limit: int = resource.RLIM_INFINITY,
+        **variables: str,
     ) -> None:
         self.output = directory.parent / f"{directory.name}.output"
         self._started = time.monotonic()
         with self.output.open("w") as file:
             self._process = subprocess.Popen(
-                command_line(command, directory, ranks),
+                command_line(command, directory, ranks, options),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 cwd=directory.parent,
                 env=environment(**variables),
                 start_new_session=True,
+                # A file that would become larger can't be written.
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
             )
         self._ranks = ranks
 
@@ -168,6 +180,10 @@ class Running:
             return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         except OSError:
             return []
+
+    def send(self, number: int, rank: int | None) -> None:
+        """A signal to one rank (in the order of their start), or to mpirun."""
+        os.kill(self._process.pid if rank is None else self.pids()[rank], number)
 
     def kill(self) -> None:
         """SIGKILL to all ranks at once, and to mpirun: as if the power failed."""
@@ -198,10 +214,11 @@ def call(
     ranks: int | None = None,
     *,
     timeout: float = 150,
+    options: Sequence[str] = (),
     **variables: str,
 ) -> Done:
     """Run a command to its end."""
-    return Running(command, directory, ranks, **variables).wait(timeout)
+    return Running(command, directory, ranks, options, **variables).wait(timeout)
 
 
 def succeed(command: str, directory: Path, ranks: int | None = None, **variables: str) -> Done:

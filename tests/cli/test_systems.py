@@ -51,4 +51,4 @@ def test_a_run_with_two_molecules_by_ab_initio_md(tmp_path):
     write(tmp_path / "hydrogen.xyz", hydrogen)
     refused = call("FHI_AL", tmp_path)
     assert refused.code == 2
-    assert "the geometry 1 (hydrogen.xyz) was" in refused.text
+    assert "geometries was" in refused.text

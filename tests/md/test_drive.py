@@ -11,11 +11,18 @@ from test_engine import finish
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.md.bias import Bias
 from fhi_al.md.drive import Drive
+from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.protocol import Ramp
 from fhi_al.md.shard import Shard
 from fhi_al.md.walker import Walkers
+from fhi_al.settings.md import MdSettings
 from fhi_al.structure import Structure
+
+
+def shard_of(walkers, drive):
+    guard = Guard([MdSettings(max_separation_A=50)] * len(walkers), walkers.structures)
+    return Shard(walkers, drive, guard)
 
 
 class Counting(CommitteePredictor):
@@ -47,7 +54,7 @@ def test_batched_equals_one_at_a_time(tiny_models, ethanol, silicon):
     def move(numbers):
         structures, protocols = zip(*(cases[i] for i in numbers), strict=True)
         walkers = Walkers.start(structures, numbers, protocols)
-        finish(Shard(walkers, Drive(predictor, walkers, protocols)).advance(12))
+        finish(shard_of(walkers, Drive(predictor, walkers, protocols)).advance(12))
         return walkers
 
     together = move(range(len(cases)))
@@ -67,7 +74,7 @@ def test_one_member_drives_and_the_others_are_asked_at_checks(tiny_models, ethan
 
     def move(driver, **options):
         walkers = Walkers.start([structure], [0], protocols)
-        shard = Shard(walkers, Drive(driver, walkers, protocols, **options))
+        shard = shard_of(walkers, Drive(driver, walkers, protocols, **options))
         frames = [finish(shard.advance(5))[0][0] for _ in range(2)]
         return walkers, frames, shard.structure(0)[1]
 
@@ -135,7 +142,6 @@ def test_the_bias_is_capped(tiny_models, ethanol):
     bias = push.forces - out.forces.mean(0)
     assert float(bias.norm(dim=1).max()) == pytest.approx(0.2)
     assert bias.sum(0).abs().max() < 1e-10
-    np.testing.assert_array_equal(push.predicted, out.forces.mean(0))
 
 
 def test_ramps_set_what_is_held(ethanol):

@@ -9,7 +9,8 @@ import yaml
 from ase import units
 from ase.calculators.emt import EMT
 
-from fhi_al import effects, events
+from fhi_al import effects
+from fhi_al.codec import from_json, to_json
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor, Prediction
 from fhi_al.errors import JournalError
 from fhi_al.md import engine
@@ -105,7 +106,7 @@ def test_walkers_move_to_their_end(folder, springs):
     assert event.path == "springs"
     assert [check.steps for check in event.checks] == [(n, n, n) for n in (4, 8, 12, 16, 20)]
     assert not event.candidates
-    assert events.from_json(events.to_json(event)) == event
+    assert from_json(to_json(event)) == event
     walkers = load_walkers(run.walkers("advance-1"))
     assert walkers.steps.tolist() == [20, 20, 20]
 
@@ -289,15 +290,19 @@ class Bomb:
 def test_an_exploded_walker_goes_back_to_its_last_sane_frame(folder, springs, blast):
     run = folder()
     calm = springs(run.inputs.structure, members=FACTORS)
-    reference, _ = finish(engine.advance(effect(**QUIET, steps_left=(8,) * 3), run, calm))
+    finish(engine.advance(effect(**QUIET, steps_left=(8,) * 3), run, calm))
     sane = load_walkers(run.walkers("advance-1"))
-    # The 11th evaluation is that of step 10.
+    # The 11th evaluation is that of step 10; its frontier is the step before.
+    once = {**QUIET, "steps_left": (9,) * 3}
+    frontier, _ = finish(engine.advance(effect(id="advance-3", **once), run, calm))
     event, _ = finish(engine.advance(effect(id="advance-2", **QUIET), run, Bomb(calm, 10, blast)))
-    assert [(c.trajectory, c.step, c.reason) for c in event.candidates] == [(1, 8, "unstable")]
+    assert [(c.trajectory, c.step, c.reason) for c in event.candidates] == [(1, 9, "unstable")]
     candidate = event.candidates[0]
-    assert candidate.uncertainty == reference.checks[-1].uncertainties[1]
+    assert ("not finite" if blast != 600.0 else "600 eV/Å on atom 2 (C;") in candidate.detail
+    assert candidate.uncertainty == frontier.checks[-1].uncertainties[1]
     structure, forces = run.structures.get(candidate.key)
-    assert np.array_equal(structure.positions, sane.structure(1).positions)
+    reached = load_walkers(run.walkers("advance-3")).structure(1).positions
+    assert np.array_equal(structure.positions, reached)
     assert np.abs(forces).max() < 50
     assert event.steps == (12, 8, 12)
     assert event.checks[-1].trajectories == (0, 2)

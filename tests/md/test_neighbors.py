@@ -9,7 +9,8 @@ from ase.neighborlist import neighbor_list
 
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.md.batch import Batch
-from fhi_al.md.neighbors import NeighborLists, search
+from fhi_al.md.neighbors import NeighborLists
+from fhi_al.pairs import search
 from fhi_al.structure import Structure
 
 SYSTEMS = {

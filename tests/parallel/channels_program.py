@@ -25,6 +25,8 @@ class Slow:
             raise RuntimeError("as asked")
         return Labelled(effect.id, effect.key, float(MPI.COMM_WORLD.rank), 0.03)
 
+    def hurry(self) -> None: ...
+
     def close(self) -> None:
         print(f"rank {MPI.COMM_WORLD.rank} closed", flush=True)
 
@@ -75,7 +77,7 @@ def fail(comm: MPI.Comm) -> None:
         print(failed.rank, failed.error, "as asked" in failed.traceback, flush=True)
         comm.Abort(3)
     try:
-        serve(comm, Slow())
+        serve(comm, Slow(), lambda: None)
     except RuntimeError as error:
         report_failure(comm, describe_failure(comm.rank, "reference0", error))
 
@@ -94,7 +96,7 @@ def main() -> None:
     elif comm.rank == 0:
         control(comm)
     else:
-        serve(comm, Slow())
+        serve(comm, Slow(), lambda: None)
     assert gather(comm, comm.rank) == list(range(comm.size))
     assert share(comm, {"from": comm.rank}) == {"from": 0}
     sys.stdout.flush()

@@ -39,7 +39,7 @@ def _run(*command: object) -> str:
         "OMP_NUM_THREADS": "1",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "PYTHONPATH": os.pathsep.join([str(HERE), tests]),
+        "PYTHONPATH": os.pathsep.join([str(HERE), tests, os.environ.get("PYTHONPATH", "")]),
     }
     return subprocess.run(
         [str(word) for word in command],

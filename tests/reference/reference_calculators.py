@@ -51,6 +51,35 @@ class Flawed(EMT):
             self.results["stress"] = STRESSES[self._stress](self.results["stress"])
 
 
+class Unsound(EMT):
+    """Springs between all atoms, with one flaw in what it gives back, or none."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def __init__(self, flaw: str = "") -> None:
+        super().__init__()
+        self._flaw = flaw
+        if flaw == "no forces":
+            self.implemented_properties = ["energy"]  # type: ignore[misc]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        self.atoms = atoms.copy()
+        centred = atoms.positions - atoms.positions.mean(axis=0)
+        self.results = {"energy": 0.5 * float((centred**2).sum()), "forces": -centred}
+        if self._flaw == "pulled":
+            self.results["forces"] = self.results["forces"] + [0.05, 0.0, 0.0]
+        elif self._flaw == "shape":
+            self.results["forces"] = self.results["forces"][:-1]
+        elif self._flaw == "nan":
+            self.results["forces"][0, 0] = np.nan
+        elif self._flaw == "moved":
+            self.atoms.positions[0, 0] += 0.1
+        elif self._flaw == "reordered":
+            self.atoms = self.atoms[::-1]
+        elif self._flaw == "no forces":
+            del self.results["forces"]
+
+
 class Harmonic(EMT):
     """Atoms on springs, with spin and charge; the free energy is not the energy."""
 

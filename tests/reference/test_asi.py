@@ -267,3 +267,11 @@ def test_the_digest_names_what_decides_a_label(toy_asi, tmp_path):
 def test_the_process_stays_small(run_python, toy_asi, tmp_path):
     out = run_python("asi_small.py", toy_asi, tmp_path)
     assert out.split() == ["no", "torch"]
+
+
+@pytest.mark.parametrize(("how", "starts"), [("overlap", 2), ("sequential", 12)])
+def test_labels_of_one_composition_save_starts(run_python, toy_asi, tmp_path, how, starts):
+    """Twelve labels of two molecules in turn; where runs must be the same, the order is kept."""
+    n_labels, n_starts = run_python("asi_batching.py", toy_asi, tmp_path, how).split()
+    assert int(n_labels) == 12
+    assert int(n_starts) == starts

@@ -438,6 +438,14 @@ def test_deterministic_runs_use_float64_and_fresh_densities(folder, aims, how):
     assert any("deterministic runs use float64" in warning for warning in inputs.warnings)
 
 
+def test_overlap_alone_can_be_switched_off(folder):
+    al = "PARALLEL: {asynchronous: false}\nMISC: {deterministic: false}"
+    inputs = load_inputs(folder(al=f"REFERENCE: {{engine: xtb}}\n{al}"))
+    assert not inputs.deterministic
+    assert not inputs.al.parallel.asynchronous
+    assert inputs.mace.general.default_dtype == "float32"
+
+
 def test_what_has_no_effect_is_said(folder):
     inputs = load_inputs(
         folder(
@@ -574,3 +582,83 @@ def test_any_text_is_loaded_or_refused(folder, al, mace):
     (directory / "mace_settings.yaml").write_bytes(mace.encode("utf-8", "replace"))
     with contextlib.suppress(InputError):
         assert load_inputs(directory).al.reference is not None
+
+
+# --- the rescue ladder -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rescue", "message"),
+    [
+        ("[{mixr: linear}]", "mixr is not a keyword of the SCF; did you mean mixer?"),
+        ("[{charge: 1}]", "charge is not a keyword of the SCF"),
+        ("[{relax_geometry: bfgs 0.01}]", "relax_geometry is not a keyword of the SCF"),
+        ('[{mixer: ""}]', "expected the rest of a line"),
+        ("mixer", "scf_rescue"),
+    ],
+)
+def test_a_rescue_that_is_none_is_refused(folder, aims, rescue, message):
+    al = f"{ASI}REFERENCE: {{engine: asi, scf_rescue: {rescue}}}\n"
+    (problem,) = problems_of(folder(al=al, control=CONTROL))
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("rescue", "message"),
+    [
+        ("[{max_iteration: 500}]", "did you mean max_iterations?"),
+        ("[{max_iterations: 2.5}]", "whole number"),
+        ("[{mixer_damping: 2}]", "at most 1"),
+        ("[{accuracy: -1}]", "expected a number > 0"),
+    ],
+)
+def test_a_rescue_of_xtb_is_checked(folder, rescue, message):
+    (problem,) = problems_of(folder(al=f"REFERENCE: {{engine: xtb, scf_rescue: {rescue}}}\n"))
+    assert message in problem
+
+
+def test_a_rescue_reaches_the_library_as_it_reads_it(folder, aims):
+    rescue = "[{}, {sc_iter_limit: 500, adjust_scf: never}, {override_illconditioning: true}]"
+    al = f"{ASI}REFERENCE: {{engine: asi, scf_rescue: {rescue}}}\n"
+    inputs = load_inputs(folder(al=al, control=CONTROL))
+    assert inputs.reference.scf_rescue == (
+        {},
+        {"sc_iter_limit": "500", "adjust_scf": "never"},
+        {"override_illconditioning": ".true."},
+    )
+
+
+def test_a_model_has_no_scf_to_rescue(folder):
+    (problem,) = problems_of(folder(al="REFERENCE: {engine: mlff, model: so3lr, scf_rescue: []}\n"))
+    assert "scf_rescue is not a setting" in problem
+
+
+def test_stage_two_needs_the_energy(folder):
+    (problem,) = problems_of(folder(mace="TRAINING: {loss: forces_only, swa: true}\n"))
+    assert "swa can't be had with `loss: forces_only`" in problem
+
+
+def test_learning_no_forces_is_no_secret(folder):
+    inputs = load_inputs(folder(mace="TRAINING: {forces_weight: 0}\n"))
+    assert any("no forces are learned" in warning for warning in inputs.warnings)
+
+
+# --- a geometry that makes no sense ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        ("atom 0 0 0 O\natom 0 0 0.4 H\n", "atoms 1 (O) and 2 (H) are 0.400 Å apart"),
+        ("atom 0 0 0 O\natom 0 0 0.96 H\natom 0 0 20 H\n", "atom 3 (H) is 19.0 Å away"),
+        (SILICON.replace("0.25 0.25 0.25", "0.95 0.95 0.95"), "(of a periodic image) are 0.4"),
+    ],
+)
+def test_a_geometry_that_makes_no_sense_is_refused(folder, geometry, message):
+    (problem,) = problems_of(folder(geometry=geometry))
+    assert message in problem
+    assert "MD." in problem
+
+
+def test_an_atom_alone_makes_sense(folder):
+    assert len(load_inputs(folder(geometry="atom 0 0 0 O\n")).structure) == 1

@@ -16,9 +16,13 @@ from fhi_al.ensemble.architecture import default_dtype
 from fhi_al.errors import InputError
 from fhi_al.events import ALL_MEMBERS, Entry
 from fhi_al.labels import LabelStore
+from fhi_al.settings.mace import Training
 from fhi_al.structure import Label
 
 log = logging.getLogger(__name__)
+
+STRESS_LOSSES = ("stress", "virials", "huber", "universal")
+"""The losses that a stress, or virials, enter."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +151,13 @@ class Graphs:
             return AtomicData.from_config(config, z_table=self._table, cutoff=self._r_max)
 
 
-def count(graphs: Iterable[AtomicData]) -> Counts:
-    """Count what a dataset holds, as the loss sees it: with a weight above zero."""
+def count(graphs: Iterable[AtomicData], training: Training | None = None) -> Counts:
+    """Count what a dataset holds, as the loss sees it: with a weight above zero.
+
+    Args:
+        graphs: the dataset.
+        training: weights and kind of the loss; None: one that takes everything.
+    """
     rows = [
         [
             bool(graph.weight * graph[f"{name}_weight"] > 0)
@@ -157,7 +166,18 @@ def count(graphs: Iterable[AtomicData]) -> Counts:
         for graph in graphs
     ]
     sums = np.array(rows, dtype=int).reshape(-1, 3).sum(axis=0)
-    return Counts(len(rows), *(int(n) for n in sums))
+    taken = (True, True, True) if training is None else _taken(training)
+    return Counts(len(rows), *(int(n) * use for n, use in zip(sums, taken, strict=True)))
+
+
+def _taken(training: Training) -> tuple[bool, bool, bool]:
+    """Whether energies, forces and stresses enter the loss."""
+    weight = training.virials_weight if training.loss == "virials" else training.stress_weight
+    return (
+        training.loss != "forces_only" and training.energy_weight > 0,
+        training.forces_weight > 0,
+        training.loss in STRESS_LOSSES and weight > 0,
+    )
 
 
 def loader(

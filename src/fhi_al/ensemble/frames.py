@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mace.tools import DefaultKeys
 
 from fhi_al.errors import InputError
-from fhi_al.files import write_file
+from fhi_al.files import write_text
 from fhi_al.structure import Label, Structure, structure_key
 
 ENERGY, FORCES, STRESS = (
@@ -105,9 +106,9 @@ def write_labels(path: Path, labels: Iterable[tuple[Label, Mapping[str, Any]]]) 
             names that begin with `fhi_al_`.
     """
     frames = [_frame(label, more) for label, more in labels]
-    write_file(
-        path, lambda temporary: ase.io.write(temporary, frames, format="extxyz"), durable=False
-    )
+    text = io.StringIO()
+    ase.io.write(text, frames, format="extxyz")
+    write_text(path, text.getvalue())
 
 
 def _frame(label: Label, more: Mapping[str, Any]) -> Atoms:

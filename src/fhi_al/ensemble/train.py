@@ -16,7 +16,7 @@ from mace.tools.train import MACELoss, preserve_grad_state, take_step
 
 from fhi_al.effects import Train
 from fhi_al.ensemble.architecture import default_dtype
-from fhi_al.ensemble.data import Graphs, count, loader, member_keys
+from fhi_al.ensemble.data import STRESS_LOSSES, Counts, Graphs, count, loader, member_keys
 from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.member import CONVERGENCE_STAGES, Member
 from fhi_al.ensemble.members import Committee, atomic_energies, new_members
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 Record = tuple[int, int, float, float, float, float]
 """(member, epoch, loss, valid_loss, force_mae, energy_mae)"""
 Slices = Generator[None, None, Any]
-
-_STRESS_LOSSES = ("stress", "huber", "universal")
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,8 @@ def train(
     committee = committee or Committee(folder.inputs, torch.device(device))
     sets = prepare(effect, entries, folder, committee)
     committee.weights = None
+    if fast is not None:
+        fast.doubt()
     history: list[Record] = []
     for index in effect.members:
         train_set, valid_set = sets[index]
@@ -147,9 +147,18 @@ def prepare(
     for index in effect.members:
         own, valid = member_keys(entries, index, union=effect.union)
         sets[index] = graphs.of(own), graphs.of(valid)
-        found = count(sets[index][0])
-        log.debug("member %d trains on %s, is validated on %d", index, found, len(valid))
-        if _output(committee.members[index])["stress"] and not found.stress:
+        member = committee.members[index]
+        found = count(sets[index][0], committee.inputs.mace.training)
+        if effect.weights is None or effect.fresh or member.progress.stage != effect.stage:
+            log.info("%s", describe_data(index, found, len(valid)))
+        member.update(n_energies=found.energies, n_forces=found.forces, n_stresses=found.stress)
+        if committee.inputs.mace.training.forces_weight and found.structures and not found.forces:
+            raise FhiAlError(
+                f"None of the {found.structures} training labels of member {index} has forces that "
+                "count in the loss. Look at TRAINING.config_type_weights in mace_settings.yaml, "
+                "or set TRAINING.forces_weight to 0 to train on energies alone."
+            )
+        if committee.inputs.mace.training.loss in STRESS_LOSSES and not found.stress:
             log.warning(
                 "TRAINING.loss is %s, but no training label of member %d has a stress: only "
                 "energies and forces are learned.",
@@ -157,6 +166,15 @@ def prepare(
                 index,
             )
     return sets
+
+
+def describe_data(index: int, found: Counts, n_valid: int) -> str:
+    """Say what a member trains on."""
+    return (
+        f"member {index} trains on {found.structures} structures: {found.energies} with energy, "
+        f"{found.forces} with forces, {found.stress} with stress in the loss; is validated on "
+        f"{n_valid}"
+    )
 
 
 def _refit_energies(
@@ -386,7 +404,8 @@ def _judge(member: Member, plan: Plan, loss: float, force_mae: float, energy_mae
 def _output(member: Member) -> dict[str, bool]:
     """What the loss needs from the model."""
     name = member.options.loss
-    return {"forces": True, "virials": name == "virials", "stress": name in _STRESS_LOSSES}
+    virials = name == "virials"
+    return {"forces": True, "virials": virials, "stress": name in STRESS_LOSSES and not virials}
 
 
 def _schedule_free(member: Member, *, training: bool) -> None:

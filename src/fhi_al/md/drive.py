@@ -32,15 +32,16 @@ class Push:
     stress: torch.Tensor | None
     member_stress: torch.Tensor | None
 
-    @property
-    def predicted(self) -> torch.Tensor:
-        """(atoms, 3) what the committee says the forces are, in eV/Å."""
-        return self.members.mean(dim=0)
-
     def copy(self) -> Push:
         """With what moves the walkers in memory of its own."""
         stress = None if self.stress is None else self.stress.clone()
         return replace(self, forces=self.forces.clone(), stress=stress)
+
+    def silence(self, batch: Batch, index: int) -> None:
+        """Let nothing move one walker."""
+        self.forces[batch.atoms(index)] = 0.0
+        if self.stress is not None:
+            self.stress[index] = 0.0
 
     def take(self, other: Push, batch: Batch, index: int) -> None:
         """Take over what moves one walker."""
@@ -111,3 +112,7 @@ class Drive:
         return self._uncertainty(
             push.members, walkers.batch, ~walkers.fixed, stress=push.member_stress
         )
+
+    def spread(self, walkers: Walkers, members: torch.Tensor) -> torch.Tensor:
+        """(walkers,) in eV/Å, from (members, atoms, 3) forces in eV/Å, without stress."""
+        return self._uncertainty(members, walkers.batch, ~walkers.fixed)

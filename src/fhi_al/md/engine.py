@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from fhi_al import effects, events
 from fhi_al.ensemble.predict import Driver
-from fhi_al.errors import EngineError, JournalError
+from fhi_al.errors import EngineError, FhiAlError, JournalError
 from fhi_al.md.drive import Drive
+from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.perturb import perturbed
 from fhi_al.md.protocol import Protocol, Ramp
 from fhi_al.md.selection import Selection
-from fhi_al.md.shard import Shard
+from fhi_al.md.shard import Frame, Shard
 from fhi_al.md.team import LocalPart, Part, Report, follow
 from fhi_al.md.walker import Walkers
 from fhi_al.md.walkers_file import load_walkers, save_walkers
@@ -34,10 +35,15 @@ log = logging.getLogger(__name__)
 
 MAX_SECONDS = 30.0
 MAX_CHECKS_DETERMINISTIC = 100
+_MAX_BREAKDOWNS = 20
 
 
 def advance(
-    effect: effects.Advance, folder: RunFolder, driver: Driver, team: Sequence[Part] = ()
+    effect: effects.Advance,
+    folder: RunFolder,
+    driver: Driver,
+    team: Sequence[Part] = (),
+    hurried: Callable[[], bool] = lambda: False,
 ) -> Generator[None, None, events.Advanced]:
     """Run molecular dynamics until a structure is chosen, a walker is at its end, or time is up.
 
@@ -51,6 +57,8 @@ def advance(
         driver: the committee.
         team: parts that other ranks move. Trajectories are dealt round: the first to this
             process, the second to the first of the team, and so on.
+        hurried: whether to end at the next check. Where two runs must be the same, this has no
+            effect: what is cut short there has to be done again as a whole.
 
     Yields:
         After every MD step.
@@ -95,14 +103,14 @@ def advance(
         for candidate in chosen:
             _, structure, forces = seen[candidate.trajectory]
             key = folder.structures.put(structure, folder.engine_digest, forces)
-            candidates.append(replace(candidate, key=key))
+            candidates.append(replace(candidate, key=key, composition=structure.composition))
         if any(candidate.reason != "audit" for candidate in chosen):
             break
         if inputs.deterministic:
             # Nothing may depend on the clock.
             if len(checks) >= MAX_CHECKS_DETERMINISTIC:
                 break
-        elif time.monotonic() - began > MAX_SECONDS:
+        elif hurried() or time.monotonic() - began > MAX_SECONDS:
             break
 
     for part in parts:
@@ -146,10 +154,16 @@ def share(trajectories: Sequence[int], ranks: int, rank: int) -> tuple[int, ...]
 def _walkers(effect: effects.Advance, folder: RunFolder, driver: Driver) -> Walkers:
     """All walkers as an `Advance` begins with them."""
     inputs = folder.inputs
+    count = inputs.al.active_learning.num_trajectories
     if effect.walkers is None:
         walkers = _start(inputs, driver.device)
     else:
         walkers = load_walkers(folder.walkers(effect.walkers), driver.device)
+        if len(walkers) < count:
+            # The number of trajectories was raised since.
+            more = _start(inputs, driver.device)
+            more.assign(walkers)
+            walkers = more
     for reset in effect.resets:
         geometry = inputs.trajectories[reset.trajectory].geometry
         structure = inputs.geometries[geometry].structure
@@ -177,7 +191,7 @@ def _shard(
         one_member=settings.driver == "member",
         n_train=effect.n_train,
     )
-    return Shard(moving, drive)
+    return Shard(moving, drive, _guard(inputs, trajectories))
 
 
 def sample(
@@ -202,8 +216,15 @@ def sample(
     else:
         assert driver is not None
         walkers, keys = effect.id, (yield from _sample_trajectory(effect, folder, driver))
+    structures = folder.inputs.structures
     return events.Sampled(
-        effect=effect.id, walkers=walkers, keys=tuple(keys), seconds=time.monotonic() - began
+        effect=effect.id,
+        walkers=walkers,
+        keys=tuple(keys),
+        seconds=time.monotonic() - began,
+        compositions=tuple(
+            structures[(effect.first + i) % len(structures)].composition for i in range(len(keys))
+        ),
     )
 
 
@@ -235,8 +256,9 @@ def _sample_trajectory(
         walkers = _start_sampling(inputs, everywhere, "foundation", driver.device)
     else:
         walkers = load_walkers(folder.walkers(effect.walkers), driver.device)
-    shard = Shard(walkers, Drive(driver, walkers, protocols))
+    shard = Shard(walkers, Drive(driver, walkers, protocols), _guard(inputs, everywhere))
     keys: list[str] = []
+    breakdowns = 0
     while len(keys) < effect.count:
         frames = yield from shard.advance(inputs.al.active_learning.skip_step_initial)
         # Geometries take turns over all rounds; a frame that isn't wanted any more is left.
@@ -244,10 +266,10 @@ def _sample_trajectory(
             frame = frames[geometry]
             if frame.broken:
                 # It is back at the sample before, with other velocities; the next try is its.
-                log.warning(
-                    "MD with the pretrained model exploded at step %d; goes back", frame.step
-                )
+                breakdowns += 1
+                _complain(frame, breakdowns)
                 break
+            breakdowns = 0
             structure, _ = shard.structure(geometry)
             keys.append(folder.structures.put(structure, folder.engine_digest))
             if len(keys) == effect.count:
@@ -297,6 +319,29 @@ def reference_step(effect: effects.ReferenceStep, folder: RunFolder) -> events.S
         keys=(key,),
         seconds=time.monotonic() - began,
         geometry=effect.geometry,
+    )
+
+
+def _complain(frame: Frame, breakdowns: int) -> None:
+    log.warning(
+        "MD with the pretrained model is unstable after step %d: %s; it goes back",
+        frame.frontier,
+        frame.broken,
+    )
+    if breakdowns >= _MAX_BREAKDOWNS:
+        raise FhiAlError(
+            f"MD with the pretrained model broke down {breakdowns} times in a row after "
+            f"step {frame.step}, the last time with {frame.broken}: it doesn't know this "
+            "system. Choose another ACTIVE_LEARNING.initial_sampling (perturb, aimd), or a "
+            "smaller MD.timestep_fs"
+        )
+
+
+def _guard(inputs: Inputs, trajectories: Iterable[int]) -> Guard:
+    dealt = [inputs.trajectories[trajectory] for trajectory in trajectories]
+    return Guard(
+        [inputs.al.md[trajectory.section] for trajectory in dealt],
+        [inputs.geometries[trajectory.geometry].structure for trajectory in dealt],
     )
 
 

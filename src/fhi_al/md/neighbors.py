@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from ase.geometry import complete_cell
-from matscipy.neighbours import neighbour_list
-from scipy.spatial import KDTree
 
 from fhi_al.md.batch import Batch
-from fhi_al.structure import BoolArray, FloatArray, IntArray
+from fhi_al.pairs import search
+from fhi_al.structure import BoolArray, IntArray
 
 
 @dataclass(eq=False)
@@ -31,50 +29,6 @@ class Edges:
     unit_shifts: torch.Tensor
     shifts: torch.Tensor
     ptr: IntArray | None = None
-
-
-def search(
-    positions: FloatArray, cell: FloatArray, pbc: BoolArray, cutoff: float
-) -> tuple[IntArray, IntArray]:
-    """Find all pairs of atoms within a cutoff, those with periodic images included.
-
-    Args:
-        positions: (atoms, 3) in Å, inside the cell or not.
-        cell: (3, 3) in Å; may be shorter than the cutoff.
-        pbc: (3,).
-        cutoff: in Å.
-
-    Returns:
-        (2, pairs) sender and receiver, and (pairs, 3) shift in lattice vectors; in an order that
-        depends on nothing but the pairs.
-    """
-    if not pbc.any():
-        pairs = KDTree(positions).query_pairs(cutoff, output_type="ndarray").T
-        index = np.concatenate([pairs, pairs[::-1]], axis=1).astype(np.int64)
-        shifts = np.zeros((index.shape[1], 3), dtype=np.int64)
-    else:
-        box = _search_box(positions, cell, pbc, cutoff)
-        origin = positions.mean(0) - box[~pbc].sum(0) / 2
-        i, j, shifts = neighbour_list(
-            "ijS", positions=positions, cell=box, pbc=pbc, cutoff=cutoff, cell_origin=origin
-        )
-        itself = (i == j) & (shifts == 0).all(1)
-        index = np.stack([i, j])[:, ~itself].astype(np.int64)
-        shifts = shifts[~itself].astype(np.int64)
-    order = np.lexsort((*shifts.T[::-1], index[0], index[1]))
-    return index[:, order], shifts[order]
-
-
-def _search_box(
-    positions: FloatArray, cell: FloatArray, pbc: BoolArray, cutoff: float
-) -> FloatArray:
-    """Replace the vectors of non-periodic directions by ones that span all atoms."""
-    if pbc.all():
-        return cell
-    box: FloatArray = complete_cell(np.where(pbc[:, None], cell, 0.0))
-    extent = float(np.linalg.norm(np.ptp(positions, axis=0))) + 2 * cutoff
-    box[~pbc] *= extent / np.linalg.norm(box[~pbc], axis=1, keepdims=True)
-    return box
 
 
 class NeighborLists:

@@ -70,11 +70,12 @@ class Selection:
                 candidates.append(
                     events.Candidate(
                         trajectory=frame.trajectory,
-                        step=frame.step,
+                        step=frame.frontier,
                         key="",
                         uncertainty=frame.uncertainty,
                         threshold=self._thresholds.of(frame.trajectory).value,
                         reason=reason,
+                        detail=frame.broken,
                     )
                 )
         return check, candidates

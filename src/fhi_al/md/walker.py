@@ -143,11 +143,21 @@ class Walkers:
 
     def structure(self, index: int) -> Structure:
         """The present structure of a walker."""
+        return self.structure_at(index, self.positions, self.batch.cells)
+
+    def structure_at(self, index: int, positions: torch.Tensor, cells: torch.Tensor) -> Structure:
+        """The structure of a walker at another time.
+
+        Args:
+            index: which.
+            positions: (atoms, 3) of all walkers in Å.
+            cells: (walkers, 3, 3) in Å.
+        """
         start = self.structures[index]
         return Structure(
             numbers=start.numbers,
-            positions=self.positions[self.batch.atoms(index)].cpu().numpy(),
-            cell=self.batch.cells[index].cpu().numpy(),
+            positions=positions[self.batch.atoms(index)].cpu().numpy(),
+            cell=cells[index].cpu().numpy(),
             pbc=start.pbc,
             magmoms=start.magmoms,
             charges=start.charges,

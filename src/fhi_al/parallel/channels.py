@@ -7,19 +7,42 @@ means looking, sleeping a little, and looking again.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from typing import Any, Protocol
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
 
 from fhi_al.effects import Effect, Label
 from fhi_al.events import Event
+from fhi_al.work import Outcome, Work, clock
 
 Slices = Generator[None, None, Event]
 """Work in small parts: yields between them, returns the event that tells the outcome."""
+
+Look = Callable[[], None]
+"""What a rank looks after between slices of its work, and every few milliseconds of waiting."""
 
 TAG_EFFECT = 1
 TAG_EVENT = 2
 TAG_FAILED = 3
 TAG_START = 4
+TAG_STOP = 7
+
+
+@dataclass(frozen=True)
+class Hurry:
+    """In place of an effect: finish what is in work, drop what is queued."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """In place of an event: the answer to `Hurry`.
+
+    Attributes:
+        count: effects that were queued.
+    """
+
+    count: int
 
 
 class Worker(Protocol):
@@ -28,15 +51,23 @@ class Worker(Protocol):
     def run(self, effect: Effect) -> Slices:
         """Carry out an effect in slices."""
 
+    def hurry(self) -> None:
+        """The run is about to stop: end what is in work early, where that loses nothing."""
+
     def close(self) -> None:
         """Let go of libraries and files."""
 
 
 class Patience:
-    """Sleeps that grow from 0.1 ms to 5 ms while nothing happens."""
+    """Sleeps that grow from 0.1 ms to 5 ms while nothing happens.
+
+    Attributes:
+        slept: seconds that this process has spent so.
+    """
 
     _SHORTEST = 1e-4
     _LONGEST = 5e-3
+    slept: ClassVar[float] = 0.0
 
     def __init__(self) -> None:
         self._pause = self._SHORTEST
@@ -47,8 +78,43 @@ class Patience:
 
     def wait(self) -> None:
         """Sleep, longer each time."""
+        began = time.perf_counter()
         time.sleep(self._pause)
+        Patience.slept += time.perf_counter() - began
         self._pause = min(2 * self._pause, self._LONGEST)
+
+
+def timed(slices: Slices) -> Slices:
+    """Do work in slices, and note in its outcome when that was and how long it took.
+
+    Neither the time between slices nor waiting for other ranks counts as work.
+    """
+    began, busy = clock(), 0.0
+    with closing(slices):
+        while True:
+            start, slept = time.perf_counter(), Patience.slept
+            event: Event | None = None
+            try:
+                next(slices)
+            except StopIteration as end:
+                event = end.value
+            busy += time.perf_counter() - start - (Patience.slept - slept)
+            if event is not None:
+                break
+            yield
+    if isinstance(event, Outcome):
+        # Times to 0.1 ms, as in the journal: more digits only make it longer.
+        own = Work("", round(began, 4), round(clock(), 4), round(busy, 4))
+        event = replace(event, work=(own, *event.work))
+    return event
+
+
+def signed(event: Event, worker: str) -> Event:
+    """Put a worker's name to the work that it has reported."""
+    if isinstance(event, Outcome) and event.work:
+        own, *others = event.work
+        return replace(event, work=(replace(own, worker=worker), *others))
+    return event
 
 
 class Channel(Protocol):
@@ -56,13 +122,19 @@ class Channel(Protocol):
 
     Attributes:
         name: of the worker, as the journal has it.
+        reference: whether it does reference calculations.
     """
 
     name: str
+    reference: bool
 
     @property
     def room(self) -> int:
         """How many more effects it takes now."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it holds no effect."""
 
     @property
     def busy_here(self) -> bool:
@@ -76,6 +148,9 @@ class Channel(Protocol):
 
     def poll(self) -> list[Event]:
         """What has happened since the last call; never waits."""
+
+    def hurry(self) -> None:
+        """The run is about to stop: nothing that has not begun is to be begun."""
 
     def close(self) -> None:
         """Tell the worker to stop."""
@@ -92,7 +167,7 @@ class InlineChannel:
     def __init__(self, name: str, worker: Worker, *, reference: bool) -> None:
         self.name = name
         self._worker = worker
-        self._reference = reference
+        self.reference = reference
         self._slices: Slices | None = None
 
     @property
@@ -101,18 +176,23 @@ class InlineChannel:
         return int(self._slices is None)
 
     @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return self._slices is None
+
+    @property
     def busy_here(self) -> bool:
         """Whether there is a slice to do."""
         return self._slices is not None
 
     def takes(self, effect: Effect) -> bool:
         """Whether this kind of effect is done here."""
-        return is_reference_work(effect) == self._reference
+        return is_reference_work(effect) == self.reference
 
     def submit(self, effect: Effect) -> None:
         """Begin an effect."""
         assert self._slices is None
-        self._slices = self._worker.run(effect)
+        self._slices = timed(self._worker.run(effect))
 
     def poll(self) -> list[Event]:
         """Do one slice."""
@@ -122,15 +202,25 @@ class InlineChannel:
             next(self._slices)
         except StopIteration as end:
             self._slices = None
-            return [end.value]
+            return [signed(end.value, self.name)]
         return []
+
+    def hurry(self) -> None:
+        """Drop a reference calculation: between polls it has not begun. Hurry other work."""
+        if self.reference:
+            self._drop()
+        else:
+            self._worker.hurry()
 
     def close(self) -> None:
         """Close the worker."""
+        self._drop()
+        self._worker.close()
+
+    def _drop(self) -> None:
         if self._slices is not None:
             self._slices.close()
             self._slices = None
-        self._worker.close()
 
 
 class MpiChannel:
@@ -150,7 +240,7 @@ class MpiChannel:
         self.name = name
         self._comm = comm
         self._leader = leader
-        self._reference = reference
+        self.reference = reference
         self._depth = depth
         self._held = 0
         self._sends: list[Any] = []
@@ -160,9 +250,14 @@ class MpiChannel:
         """How many more effects the group takes."""
         return self._depth - self._held
 
+    @property
+    def idle(self) -> bool:
+        """Whether the group has answered everything."""
+        return self._held == 0
+
     def takes(self, effect: Effect) -> bool:
         """Whether this kind of effect is done there."""
-        return is_reference_work(effect) == self._reference
+        return is_reference_work(effect) == self.reference
 
     def submit(self, effect: Effect) -> None:
         """Send an effect to the leader."""
@@ -173,10 +268,18 @@ class MpiChannel:
         """Receive the events that have arrived."""
         events: list[Event] = []
         while self._comm.iprobe(source=self._leader, tag=TAG_EVENT):
-            events.append(self._comm.recv(source=self._leader, tag=TAG_EVENT))
-        self._held -= len(events)
+            message = self._comm.recv(source=self._leader, tag=TAG_EVENT)
+            if isinstance(message, Dropped):
+                self._held -= message.count
+            else:
+                self._held -= 1
+                events.append(signed(message, self.name))
         self._sends = [request for request in self._sends if not request.Test()]
         return events
+
+    def hurry(self) -> None:
+        """Have the group drop what it has queued."""
+        self._send(Hurry())
 
     def close(self) -> None:
         """Tell the group to stop, and wait until the message has left."""
@@ -184,7 +287,7 @@ class MpiChannel:
         for request in self._sends:
             wait(request)
 
-    def _send(self, message: Effect | None) -> None:
+    def _send(self, message: Effect | Hurry | None) -> None:
         self._sends.append(self._comm.isend(message, dest=self._leader, tag=TAG_EFFECT))
 
 
@@ -195,10 +298,11 @@ def wait(request: Any) -> None:
         patience.wait()
 
 
-def receive(comm: Any, source: int, tag: int) -> Any:
-    """Receive a Python object without burning a core."""
+def receive(comm: Any, source: int, tag: int, look: Look = lambda: None) -> Any:
+    """Receive a Python object without burning a core; `look` is called while waiting."""
     patience = Patience()
     while not comm.iprobe(source=source, tag=tag):
+        look()
         patience.wait()
     return comm.recv(source=source, tag=tag)
 
@@ -208,12 +312,19 @@ def send(comm: Any, message: Any, dest: int, tag: int) -> None:
     wait(comm.isend(message, dest=dest, tag=tag))
 
 
-def share(comm: Any, message: Any, root: int = 0) -> Any:
-    """Give every rank the root's object (a broadcast that sleeps). Collective."""
+def share(comm: Any, message: Any, root: int = 0, look: Look = lambda: None) -> Any:
+    """Give every rank the root's object (a broadcast that sleeps). Collective.
+
+    Args:
+        comm: of the ranks, or None.
+        message: of the root; ignored elsewhere.
+        root: who gives.
+        look: called while waiting.
+    """
     if comm is None or comm.size == 1:
         return message
     if comm.rank != root:
-        return receive(comm, root, TAG_START)
+        return receive(comm, root, TAG_START, look)
     others = [rank for rank in range(comm.size) if rank != root]
     for request in [comm.isend(message, dest=rank, tag=TAG_START) for rank in others]:
         wait(request)

@@ -19,9 +19,10 @@ from fhi_al.effects import (
     Sample,
     Train,
 )
-from fhi_al.events import Event, Isolated, Started, Trained
+from fhi_al.events import Advanced, Event, Isolated, Trained
 from fhi_al.parallel.channels import Channel, MpiChannel, Patience, Slices
 from fhi_al.run_folder import RunFolder
+from fhi_al.work import Outcome, Work
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.fast_gradients import FastGradients
@@ -64,10 +65,15 @@ class MlWorker:
         self._gradients: FastGradients | None = None
         # Compiled code is made and tested for processors; and it rounds as it likes.
         self._compiles = device == "cpu" and not folder.inputs.deterministic
+        self._hurried = False
 
     def run(self, effect: Effect) -> Slices:
         """Carry out an effect in slices: one MD step or one optimizer step each."""
         return _HANDLERS[type(effect)](self, effect)
+
+    def hurry(self) -> None:
+        """Have molecular dynamics end at its next check."""
+        self._hurried = True
 
     def close(self) -> None:
         """Tell the other ML ranks to stop."""
@@ -150,15 +156,18 @@ class MlWorker:
         if self._is_peer:
             driver = self._predict(effect.weights)
             yield from engine.help_advance(effect, self._folder, driver, self._comm)
-            return Started(effect.id, "ml peer")
+            # The leader knows what came of it; this only tells who worked.
+            return Advanced(effect.id, "", (), (), (), (), 0.0, driver.path)
         busy = self._peers[: len(effect.trajectories) - 1]
         for peer in busy:
             peer.submit(effect)
         team = [RemotePart(self._comm, rank) for rank in range(1, 1 + len(busy))]
         driver = self._predict(effect.weights)
-        advanced = yield from engine.advance(effect, self._folder, driver, team)
-        yield from _answers(busy)
-        return advanced
+        advanced = yield from engine.advance(
+            effect, self._folder, driver, team, lambda: self._hurried
+        )
+        answers = yield from _answers(busy)
+        return replace(advanced, work=_work(answers))
 
     def _evaluate(self, effect: Evaluate) -> Slices:
         from fhi_al.ensemble.evaluate import evaluate
@@ -251,7 +260,13 @@ def _merged(effect: Train, events: Sequence[Event]) -> Trained:
         trained=effect.members,
         history=tuple(sorted(record for part in parts for record in part.history)),
         seconds=max(part.seconds for part in parts),
+        work=_work(events[1:]),
     )
+
+
+def _work(events: Sequence[Event]) -> tuple[Work, ...]:
+    """What the other ranks did for an outcome."""
+    return tuple(work for event in events if isinstance(event, Outcome) for work in event.work)
 
 
 _HANDLERS: dict[type, Callable[[MlWorker, Any], Slices]] = {

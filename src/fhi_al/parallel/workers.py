@@ -14,20 +14,24 @@ from typing import Any
 import numpy as np
 
 from fhi_al.effects import Effect, Label
-from fhi_al.errors import UnconvergedError
+from fhi_al.errors import FhiAlError, UnconvergedError
 from fhi_al.events import Event, Failed, Labelled, LabelRejected
 from fhi_al.parallel.channels import (
     TAG_EFFECT,
     TAG_EVENT,
     TAG_FAILED,
+    Dropped,
+    Hurry,
+    Look,
     Patience,
     Slices,
     Worker,
     send,
     share,
+    timed,
     wait,
 )
-from fhi_al.reference.engine import Engine
+from fhi_al.reference.engine import Labeller
 from fhi_al.run_folder import RunFolder
 from fhi_al.structure import Label as StoredLabel
 from fhi_al.structure import Structure
@@ -44,7 +48,7 @@ class ReferenceWorker:
         comm: the group's communicator, or None for a process alone.
     """
 
-    def __init__(self, folder: RunFolder, engine: Engine, comm: Any) -> None:
+    def __init__(self, folder: RunFolder, engine: Labeller, comm: Any) -> None:
         self._folder = folder
         self._engine = engine
         self._comm = comm if engine.parallel else None
@@ -54,20 +58,39 @@ class ReferenceWorker:
         assert isinstance(effect, Label)
         yield
         labels, key = self._folder.labels, effect.key
-        structure, predicted = self._folder.structures.get(key)
-        seconds = 0.0
+        structures = self._folder.structures
+        seconds, predicted = 0.0, None
         if labels.has(key):
             label = labels.get(key)
+            if structures.has(key):
+                _, predicted = structures.get(key)
         else:
+            structure, predicted = structures.get(key)
             start = time.perf_counter()
             try:
                 label = self._compute(effect, structure)
             except UnconvergedError as error:
-                return LabelRejected(effect.id, key, str(error), time.perf_counter() - start)
+                return LabelRejected(
+                    effect.id,
+                    key,
+                    str(error),
+                    time.perf_counter() - start,
+                    kind=error.kind,
+                    attempts=error.attempts,
+                )
             labels.put(label, self._folder.engine_digest)
             seconds = time.perf_counter() - start
         off = None if predicted is None else float(np.abs(predicted - label.forces).mean())
-        return Labelled(effect.id, key, label.energy, seconds, off, structure.formula)
+        return Labelled(
+            effect.id,
+            key,
+            label.energy,
+            seconds,
+            force_error=off,
+            formula=label.structure.to_atoms().get_chemical_formula(),
+            n_atoms=len(label.structure),
+            rescue=str(label.provenance.get("rescue", "")),
+        )
 
     def _compute(self, effect: Label, structure: Structure) -> StoredLabel:
         share(self._comm, structure)
@@ -88,15 +111,24 @@ class ReferenceWorker:
             },
         )
 
+    def hurry(self) -> None:
+        """A calculation can't be interrupted."""
+
     def close(self) -> None:
         """Free the engine on all ranks of the group."""
         share(self._comm, None)
         self._engine.close()
 
 
-def assist(engine: Engine, comm: Any) -> None:
-    """Take part in the group's calculations, on a rank that doesn't lead it, until told to stop."""
-    while (structure := share(comm, None)) is not None:
+def assist(engine: Labeller, comm: Any, look: Look) -> None:
+    """Take part in the group's calculations, on a rank that doesn't lead it, until told to stop.
+
+    Args:
+        engine: this rank's part of it.
+        comm: of the group.
+        look: called between calculations, and while waiting.
+    """
+    while (structure := share(comm, None, look=look)) is not None:
         try:
             engine.label(structure)
         except UnconvergedError:
@@ -105,13 +137,25 @@ def assist(engine: Engine, comm: Any) -> None:
     engine.close()
 
 
-def serve(comm: Any, worker: Worker) -> None:
-    """Carry out the controller's effects on the leader of a group, until told to stop."""
-    queue: deque[Effect | None] = deque()
+def serve(comm: Any, worker: Worker, look: Look) -> None:
+    """Carry out the controller's effects on the leader of a group, until told to stop.
+
+    Args:
+        comm: with the controller as rank 0.
+        worker: does the work.
+        look: called between slices of work, and while waiting.
+    """
+    queue: deque[Effect | Hurry | None] = deque()
     patience = Patience()
     while True:
+        look()
         while comm.iprobe(source=0, tag=TAG_EFFECT):
             queue.append(comm.recv(source=0, tag=TAG_EFFECT))
+        if Hurry() in queue:
+            dropped = queue.index(Hurry())
+            send(comm, Dropped(dropped), 0, TAG_EVENT)
+            for _ in range(dropped + 1):
+                queue.popleft()
         if not queue:
             patience.wait()
             continue
@@ -120,11 +164,13 @@ def serve(comm: Any, worker: Worker) -> None:
         if effect is None:
             worker.close()
             return
-        send(comm, _finish(worker.run(effect)), 0, TAG_EVENT)
+        assert not isinstance(effect, Hurry)
+        send(comm, _finish(timed(worker.run(effect)), look), 0, TAG_EVENT)
 
 
-def _finish(slices: Slices) -> Event:
+def _finish(slices: Slices, look: Look) -> Event:
     while True:
+        look()
         try:
             next(slices)
         except StopIteration as end:
@@ -133,13 +179,14 @@ def _finish(slices: Slices) -> Event:
 
 
 def describe_failure(rank: int, worker: str, error: BaseException) -> Failed:
-    """The event that tells of an exception on this rank."""
+    """The event that tells of an exception on this rank; what users can mend has no traceback."""
+    known = isinstance(error, FhiAlError)
     return Failed(
         worker=worker,
         host=socket.gethostname(),
         rank=rank,
-        error=f"{type(error).__name__}: {error}",
-        traceback="".join(traceback.format_exception(error)),
+        error=str(error) if known else f"{type(error).__name__}: {error}",
+        traceback="" if known else "".join(traceback.format_exception(error)),
     )
 
 
@@ -152,7 +199,7 @@ def report_failure(comm: Any, failed: Failed) -> None:
     """
     wait(comm.isend(failed, dest=0, tag=TAG_FAILED))
     time.sleep(_UNANSWERED_S)
-    print(f"rank {failed.rank} on {failed.host} broke down:", file=sys.stderr)
+    print(f"rank {failed.rank} on {failed.host}: {failed.error}", file=sys.stderr)
     print(failed.traceback, file=sys.stderr, flush=True)
     comm.Abort(1)
     os._exit(1)
@@ -162,7 +209,9 @@ class FailureChannel:
     """The controller's ear for ranks that break down, leaders or not."""
 
     name = "failures"
+    reference = False
     room = 0
+    idle = True
     busy_here = False
 
     def __init__(self, comm: Any) -> None:
@@ -184,6 +233,9 @@ class FailureChannel:
         while self._comm.iprobe(source=MPI.ANY_SOURCE, tag=TAG_FAILED):
             events.append(self._comm.recv(source=MPI.ANY_SOURCE, tag=TAG_FAILED))
         return events
+
+    def hurry(self) -> None:
+        """It only listens."""
 
     def close(self) -> None:
         """Nothing to let go of."""

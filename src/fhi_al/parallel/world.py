@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from fhi_al.errors import InputError
 
@@ -23,6 +23,10 @@ def world() -> Any:
     Raises:
         InputError: a launcher started this process, but there is no MPI library.
     """
+    if os.environ.get("OMPI_COMM_WORLD_RANK") != "0" or os.environ["OMPI_COMM_WORLD_SIZE"] == "1":
+        # Have Open MPI say where MPI_Abort was called, which `reference.black_box` looks for; not
+        # where only the controller could call it.
+        os.environ.setdefault("OMPI_MCA_mpi_abort_print_stack", "1")
     if not any(name in os.environ for name in _LAUNCHED):
         return None
     _end_with_launcher()
@@ -49,6 +53,20 @@ def _end_with_launcher() -> None:
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:
         os._exit(1)
+
+
+def abort(comm: Any, code: int) -> NoReturn:
+    """End all ranks now, wherever they are, with this exit code.
+
+    Args:
+        comm: of all ranks, or None.
+        code: that the launcher is to return.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if comm is not None and comm.size > 1:
+        comm.Abort(code)
+    os._exit(code)
 
 
 def alone_for_ase() -> None:

@@ -19,10 +19,22 @@ from fhi_al.procedures.split import next_split
 from fhi_al.procedures.state import ActiveState, State, WalkerState
 from fhi_al.procedures.stop import STOP_CRITERIA, first_reason
 
+_MAX_BREAKDOWNS = 3
+
 
 def begin(state: State) -> None:
     """Put all walkers at their start."""
     state.active = ActiveState([WalkerState() for _ in range(state.rules.num_trajectories)])
+
+
+def take_over(state: State) -> None:
+    """Go on by rules that a new command has brought: more trajectories, longer ones."""
+    assert state.active is not None
+    rules, walkers = state.rules, state.active.walkers
+    walkers += [WalkerState() for _ in range(rules.num_trajectories - len(walkers))]
+    for walker in walkers:
+        if walker.status in ("running", "finished"):
+            walker.status = "finished" if walker.step >= rules.max_MD_steps else "running"
 
 
 def step(state: State, event: Event) -> None:
@@ -56,6 +68,8 @@ def _advanced(state: State, active: ActiveState, event: Advanced) -> None:
             active.n_estimates[system] = active.n_estimates.get(system, 0) + 1
     for trajectory, reached in zip(event.trajectories, event.steps, strict=True):
         walker = active.walkers[trajectory]
+        if reached > walker.step:
+            walker.breakdowns = 0
         walker.step, walker.reset = reached, False
         if reached >= rules.max_MD_steps:
             walker.status = "finished"
@@ -70,7 +84,11 @@ def _n_waiting(active: ActiveState) -> int:
 
 
 def _chosen(state: State, active: ActiveState, candidate: Candidate) -> None:
+    if candidate.reason == "unstable":
+        state.unstable[candidate.key] = candidate
     if candidate.key in state.outcomes or candidate.key in active.audits:
+        if candidate.reason == "unstable":
+            _broken_again(state, active.walkers[candidate.trajectory], candidate)
         return
     if candidate.reason == "audit":
         active.audits[candidate.key] = candidate
@@ -78,6 +96,20 @@ def _chosen(state: State, active: ActiveState, candidate: Candidate) -> None:
     walker = active.walkers[candidate.trajectory]
     walker.quiet_checks = 0
     walker.status, walker.candidate = "labelling", candidate
+
+
+def _broken_again(state: State, walker: WalkerState, candidate: Candidate) -> None:
+    """A walker breaks down where the reference has been asked already: another label won't help."""
+    walker.breakdowns += 1
+    walker.home, walker.reset = None, True
+    if walker.breakdowns >= _MAX_BREAKDOWNS:
+        state.failure = (
+            f"trajectory {candidate.trajectory} broke down {walker.breakdowns} times without a "
+            f"step, though its structure was computed: {candidate.detail}. The models are of no "
+            "use there: look at the errors in the log, and at unstable.xyz beside the datasets; a "
+            "lower TRAINING.lr or more initial data may help. If the limits of the MD section are "
+            "too narrow for this system, widen them"
+        )
 
 
 def _answered(
@@ -164,6 +196,7 @@ def _label(candidate: Candidate | None, purpose: str) -> Label:
         step=candidate.step,
         uncertainty=candidate.uncertainty,
         threshold=candidate.threshold,
+        composition=candidate.composition,
     )
 
 

@@ -42,7 +42,7 @@ def wanted(state: State) -> list[Effect]:
     if state.atoms.spins is None:
         return [Isolate(id="isolate")]
     return [
-        Label(id=f"label-{key}", key=key, purpose="atom")
-        for key in state.atoms.spins
+        Label(id=f"label-{key}", key=key, purpose="atom", composition=f"{element} {unpaired}")
+        for key, (element, unpaired) in state.atoms.spins.items()
         if key not in state.outcomes
     ]

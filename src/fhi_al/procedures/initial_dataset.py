@@ -27,7 +27,10 @@ def step(state: State, event: Event) -> None:
             (md.key,) = event.keys
         else:
             initial.walkers = event.walkers
-            initial.waiting.update(dict.fromkeys(k for k in event.keys if k not in state.outcomes))
+            compositions = event.compositions or ("",) * len(event.keys)
+            for key, composition in zip(event.keys, compositions, strict=True):
+                if key not in state.outcomes:
+                    initial.waiting[key] = composition
             initial.n_sampled += len(event.keys)
             initial.sampled += 1
             _close_round(state)
@@ -99,7 +102,8 @@ def wanted(state: State) -> list[Effect]:
     """What should be running now, the most urgent first."""
     initial, rules = state.initial, state.rules
     effects: list[Effect] = [
-        Label(id=f"label-{key}", key=key, purpose="initial") for key in initial.waiting
+        Label(id=f"label-{key}", key=key, purpose="initial", composition=composition)
+        for key, composition in initial.waiting.items()
     ]
     if initial.reason:
         # Structures that nobody has begun to label are not bought any more.

@@ -62,6 +62,9 @@ class Rules:
     converge_on: Literal["union", "own"]
     max_final_epochs: int
     final_patience: int
+    # Faults.
+    max_energy_deviation_eV_per_atom: float = 5.0
+    max_label_starts: int = 3
     # Systems.
     n_geometries: int = 1
     threshold_systems: tuple[str, ...] = ()

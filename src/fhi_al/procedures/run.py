@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import ModuleType
 
-from fhi_al.effects import Effect, Evaluate, Export, Import
+from fhi_al.effects import Effect, Evaluate, Export, Import, Label
 from fhi_al.events import (
     Advanced,
     Closed,
+    Died,
     Evaluated,
     Event,
     Exported,
@@ -22,6 +23,7 @@ from fhi_al.events import (
     Trained,
 )
 from fhi_al.procedures import active_learning, atomic_energies, convergence, initial_dataset
+from fhi_al.procedures.rejections import died, judged, rejection
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import State
 from fhi_al.procedures.stop import too_many_failures
@@ -55,14 +57,22 @@ def step(state: State | None, event: Event) -> State:
         raise ValueError(f"a journal begins with Opened, not {type(event).__name__}")
     elif isinstance(event, Started):
         state.in_flight[event.effect] = event.worker
+    elif isinstance(event, Died):
+        if (rejected := died(state, event)) is not None:
+            _take(state, rejected)
     elif not isinstance(event, (Closed, Failed)):
         state.in_flight.pop(event.effect, None)
-        _count(state, event)
-        if state.stage in _PROCEDURES:
-            _PROCEDURES[state.stage].step(state, event)
+        _take(state, judged(state, event))
     while _next_stage(state):
         pass
     return state
+
+
+def _take(state: State, event: Event) -> None:
+    """Take an outcome into the books and into the stage that it belongs to."""
+    _count(state, event)
+    if state.stage in _PROCEDURES:
+        _PROCEDURES[state.stage].step(state, event)
 
 
 def _opened(state: State | None, event: Opened) -> State:
@@ -78,16 +88,21 @@ def _opened(state: State | None, event: Opened) -> State:
     # What was in work when the last command ended is wanted again, or not, by the state alone.
     state.in_flight.clear()
     state.failure = None
+    if state.active is not None:
+        active_learning.take_over(state)
     return state
 
 
 def _count(state: State, event: Event) -> None:
     """Keep the books that all stages share."""
+    if isinstance(event, Labelled | LabelRejected):
+        state.deaths.pop(event.key, None)
     if isinstance(event, Labelled):
         state.outcomes[event.key] = True
     elif isinstance(event, LabelRejected):
         state.outcomes[event.key] = False
         state.n_rejected += 1
+        state.rejected[event.key] = rejection(state, event)
         state.failure = too_many_failures(state)
     elif isinstance(event, Trained):
         state.n_trained += 1
@@ -149,6 +164,10 @@ def wanted(state: State) -> list[Effect]:
     if state.stage == "import":
         return [Import(id="import")]
     effects: list[Effect] = _PROCEDURES[state.stage].wanted(state)
+    suspects: list[Effect] = [e for e in effects if isinstance(e, Label) and e.key in state.deaths]
+    if suspects:
+        # Alone: whatever dies with it now, dies of it.
+        return suspects[:1]
     return effects or (_delivery(state) if _worked_out(state) else [])
 
 

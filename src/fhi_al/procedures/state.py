@@ -13,6 +13,7 @@ from fhi_al.events import (
     Errors,
     Goal,
     MemberState,
+    RejectionKind,
     Stage,
 )
 from fhi_al.procedures.rules import Rules
@@ -58,7 +59,7 @@ class InitialState:
         sampled: rounds whose structures are all chosen.
         labelled: rounds whose structures all have an outcome.
         trained: rounds that have been trained on.
-        waiting: keys of chosen structures without an outcome yet.
+        waiting: keys of chosen structures without an outcome yet, with their compositions.
         n_sampled: structures chosen so far, over all rounds.
         round_taken: structures that the ab initio MD has given to the present round.
         walkers: file in which the sampling MD stands.
@@ -70,7 +71,7 @@ class InitialState:
     sampled: int = 0
     labelled: int = 0
     trained: int = 0
-    waiting: dict[str, None] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
     n_sampled: int = 0
     round_taken: int = 0
     walkers: str | None = None
@@ -92,6 +93,7 @@ class WalkerState:
         epochs_left: before it moves on, while training.
         home: key of its last labelled structure; None means its geometry.
         reset: it must be put back to `home` before it moves.
+        breakdowns: in a row, without a step, at structures that the reference has been asked for.
     """
 
     status: WalkerStatus = "running"
@@ -102,6 +104,7 @@ class WalkerState:
     epochs_left: int = 0
     home: str | None = None
     reset: bool = False
+    breakdowns: int = 0
 
 
 @dataclass
@@ -152,6 +155,29 @@ class ConvergenceState:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Rejection:
+    """Why a structure has no label that could be trained on.
+
+    Attributes:
+        kind: what failed.
+        reason: in words.
+        attempts: calculations that were made.
+        trajectory: the walker that it comes from, or -1.
+        step: MD step of that walker, or -1.
+        uncertainty: of the committee there in eV/Å, or None.
+        threshold: what that was compared with, or None.
+    """
+
+    kind: RejectionKind
+    reason: str
+    attempts: int = 1
+    trajectory: int = -1
+    step: int = -1
+    uncertainty: float | None = None
+    threshold: float | None = None
+
+
 @dataclass
 class State:
     """Everything that the procedures know.
@@ -162,6 +188,10 @@ class State:
         train_sizes: structures in each member's training set.
         n_valid: structures in all validation sets together.
         outcomes: key -> whether it got a label, for every structure with an outcome.
+        rejected: key -> why it got none.
+        unstable: key -> the last sane frame of a walker that broke down.
+        deaths: key -> the marks of library deaths, of structures that have no outcome yet.
+        energies: chemical formula -> the energies of its labels in eV, sorted.
         in_flight: effects handed out by this command and not finished, with their workers.
         n_trained: trainings so far, which number the checkpoints; likewise the other counts.
         exported: stages whose files are written.
@@ -177,6 +207,10 @@ class State:
     n_valid: int = 0
     outcomes: dict[str, bool] = field(default_factory=dict)
     n_rejected: int = 0
+    rejected: dict[str, Rejection] = field(default_factory=dict)
+    unstable: dict[str, Candidate] = field(default_factory=dict)
+    deaths: dict[str, list[str]] = field(default_factory=dict)
+    energies: dict[str, list[float]] = field(default_factory=dict)
     in_flight: dict[str, str] = field(default_factory=dict)
     weights: str | None = None
     members: tuple[MemberState, ...] = ()

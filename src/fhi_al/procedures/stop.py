@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from fhi_al.procedures.rules import Rules
@@ -80,11 +81,19 @@ def first_reason(criteria: dict[str, Criterion], state: State) -> str | None:
 
 def too_many_failures(state: State) -> str | None:
     """The reference fails too often for the run to make sense."""
-    tried = len(state.outcomes)
+    # A structure may fail more than once, as the first one of ab initio MD does.
+    tried = len(state.outcomes) - len(state.rejected) + state.n_rejected
     if tried < 10 or state.n_rejected <= state.rules.max_failed_fraction * tried:
         return None
     return (
         f"{state.n_rejected} of {tried} reference calculations failed, more than "
-        f"max_failed_fraction ({state.rules.max_failed_fraction:g}) allows. The log gives each "
-        "reason; check control.in and the REFERENCE settings, or whether the structures make sense"
+        f"max_failed_fraction ({state.rules.max_failed_fraction:g}) allows: {_kinds(state)}. The "
+        "log and rejected.xyz beside the datasets give each reason; check control.in and the "
+        "REFERENCE settings (scf_rescue names others to be tried), or whether the structures make "
+        "sense"
     )
+
+
+def _kinds(state: State) -> str:
+    kinds = Counter(about.kind for about in state.rejected.values())
+    return ", ".join(f"{n} by {kind}" for kind, n in kinds.most_common())

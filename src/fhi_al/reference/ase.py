@@ -18,8 +18,9 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
 )
 
-from fhi_al.errors import EngineError, InputError, UnconvergedError
+from fhi_al.errors import EngineError, InputError, UnconvergedError, UnsoundError
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
+from fhi_al.reference.integrity import check_geometry
 from fhi_al.reference.stress import StressCheck
 from fhi_al.reference.workdir import inside
 from fhi_al.structure import FloatArray, Label, Structure
@@ -123,6 +124,10 @@ class AseEngine:
                 if energy is None:
                     energy = atoms.get_potential_energy(apply_constraint=False)
                 stress = self._optional(atoms, "stress") if structure.periodic else None
+            if atoms.calc.atoms is not None:
+                check_geometry(structure, atoms.calc.atoms)
+        except UnsoundError:
+            raise
         except Exception as error:  # whatever a calculator may raise is sorted here
             name = self._settings.calculator
             text = f"{name}: {type(error).__name__}: {error}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from fhi_al.errors import UnconvergedError
+from fhi_al.errors import UnsoundError
 from fhi_al.structure import Label, Structure, structure_key
 
 if TYPE_CHECKING:
@@ -20,14 +20,43 @@ if TYPE_CHECKING:
     from fhi_al.settings.reference import ReferenceSettings
 
 
-class Engine(Protocol):
-    """A method that labels structures, alive in the processes of one reference group.
+class Labeller(Protocol):
+    """Whatever labels structures in the processes of one reference group."""
+
+    @property
+    def parallel(self) -> bool:
+        """Whether `label` uses every rank of the communicator; if not, rank 0 of it works alone."""
+
+    def atomic_energies(self) -> dict[str, float] | None:
+        """Isolated-atom energies that the engine brings along itself.
+
+        Returns:
+            Chemical symbol -> energy in eV for all elements of the run, or None: they have to be
+            computed.
+        """
+
+    def label(self, structure: Structure) -> Label:
+        """Compute energy, forces and (periodic structures) stress. Collective over the group.
+
+        Initial moments and charges of the structure decide its spin and charge as in
+        `charge_and_unpaired`. The label is the same on every rank.
+
+        Raises:
+            UnconvergedError: no usable result for this structure; the engine works on.
+            EngineError: the engine is broken; the run ends.
+        """
+
+    def close(self) -> None:
+        """Free the library. A later `label` starts it again."""
+
+
+class Engine(Labeller, Protocol):
+    """A reference method.
 
     The class may be imported anywhere; only an instance may import the library behind it.
     """
 
     parallel: ClassVar[bool]
-    """Whether `label` uses every rank of the communicator; if not, rank 0 of it works alone."""
 
     def __init__(
         self,
@@ -62,28 +91,6 @@ class Engine(Protocol):
             control: control.in, or None.
             elements: chemical symbols of the run, in any order.
         """
-
-    def atomic_energies(self) -> dict[str, float] | None:
-        """Isolated-atom energies that the engine brings along itself.
-
-        Returns:
-            Chemical symbol -> energy in eV for all elements of the run, or None: they have to be
-            computed.
-        """
-
-    def label(self, structure: Structure) -> Label:
-        """Compute energy, forces and (periodic structures) stress. Collective over the group.
-
-        Initial moments and charges of the structure decide its spin and charge as in
-        `charge_and_unpaired`. The label is the same on every rank.
-
-        Raises:
-            UnconvergedError: no usable result for this structure; the engine works on.
-            EngineError: the engine is broken; the run ends.
-        """
-
-    def close(self) -> None:
-        """Free the library. The engine is not used afterwards."""
 
 
 ENGINES: dict[str, str] = {
@@ -165,12 +172,19 @@ def make_label(
         provenance: `engine`, `method`, `seconds` and what else the engine has to say.
 
     Raises:
-        UnconvergedError: a number is not finite.
+        UnsoundError: numbers are missing, too few or too many, or not finite.
     """
-    numbers = {"energy": energy, "forces": forces, "stress": 0.0 if stress is None else stress}
-    for name, values in numbers.items():
+    numbers = {"energy": (energy, ()), "forces": (forces, (len(structure), 3))}
+    if stress is not None:
+        numbers["stress"] = (stress, (6,))
+    for name, (values, shape) in numbers.items():
+        if np.shape(values) != shape:
+            raise UnsoundError(
+                f"the {name} of the reference calculation: got an array of shape "
+                f"{np.shape(values)}, expected {shape}"
+            )
         if not np.isfinite(values).all():
-            raise UnconvergedError(f"the {name} of the reference calculation is not finite")
+            raise UnsoundError(f"the {name} of the reference calculation is not finite")
     return Label(
         structure=structure,
         key=structure_key(structure, digest),

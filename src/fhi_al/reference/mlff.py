@@ -37,7 +37,11 @@ OUTPUT = "model.out"
 
 
 class MlffEngine:
-    """Labels by a machine-learned force field, through its own ASE calculator."""
+    """Labels by a machine-learned force field, through its own ASE calculator.
+
+    Attributes:
+        device: where the model lives, as torch names it.
+    """
 
     parallel: ClassVar[bool] = False
 
@@ -54,10 +58,10 @@ class MlffEngine:
         self._directory = directory
         self._elements = sorted(set(elements))
         self._digest = self.digest(settings, control, elements)
-        self._device = find_device(settings.device)
+        self.device = find_device(settings.device)
         load = _so3lr if settings.model == "so3lr" else _mace
         with self._quiet():
-            self._calculator, known, self._own_energies = load(settings, self._device)
+            self._calculator, known, self._own_energies = load(settings, self.device)
         unknown = [symbol for symbol in self._elements if symbol not in known]
         if unknown:
             raise InputError(
@@ -111,7 +115,7 @@ class MlffEngine:
             stress=results["stress"] if structure.periodic else None,
             engine="mlff",
             method=Path(self._settings.model).name,
-            device=self._device,
+            device=self.device,
             charge=charge,
             unpaired=-1 if unpaired is None else unpaired,
             seconds=time.perf_counter() - start,

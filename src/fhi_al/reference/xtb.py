@@ -66,7 +66,7 @@ class XtbEngine:
     def digest(
         cls, settings: XtbSettings, control: ControlIn | None, elements: Sequence[str]
     ) -> str:
-        """See `Engine.digest`. The iteration limit decides whether, not what, a label is."""
+        """See `Engine.digest`. Iterations and mixing decide whether, not what, a label is."""
         return hash_settings(
             "xtb",
             method=settings.method,
@@ -128,6 +128,7 @@ class XtbEngine:
         calculator.set("verbosity", 0)
         calculator.set("accuracy", self._settings.accuracy)
         calculator.set("max-iter", self._settings.max_iterations)
+        calculator.set("mixer-damping", self._settings.mixer_damping)
         calculator.set("temperature", self._settings.electronic_temperature_K * kB / Hartree)
         return calculator
 

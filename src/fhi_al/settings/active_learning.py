@@ -183,6 +183,18 @@ class ActiveLearning(Section):
     max_failed_fraction: Fraction = 0.5
     """Share of failed reference calculations at which the run ends with an error."""
 
+    max_label_starts: Count = 3
+    """Times that a structure may crash the reference library before it is rejected. Only crashes
+    that leave a mark count, no kills from outside. See faults.md."""
+
+    max_net_force_eV_per_A: Positive = 0.1
+    """Largest net force on a molecule, in eV/Å, with which a label is taken; in theory there is
+    none."""
+
+    max_energy_deviation_eV_per_atom: Positive = 5.0
+    """A label whose energy is farther than this from the median of its composition is kept aside as
+    an outlier. Where the energies are spread widely, ten times their spread is allowed."""
+
     test_set: RunFile | None = None
     """File of structures with energies and forces (any format of ASE) to measure the final errors
     on. Nothing is trained or chosen with it."""
@@ -255,7 +267,7 @@ class Parallel(Section):
 
     asynchronous: bool = True
     """Whether the kinds of work overlap. `false`: one after the other, which implies
-    `MISC.deterministic`."""
+    `MISC.deterministic` unless that is set."""
 
 
 class Misc(Section):
@@ -267,3 +279,7 @@ class Misc(Section):
     deterministic: bool = False
     """Whether two runs with the same input and ranks give the same labels: float64, a fixed path of
     computation, no reuse of the density."""
+
+    finish_reference: bool = False
+    """Whether a command that is asked to stop waits for the reference calculations in work, however
+    long they take. `false`: it stops within 20 s, and they begin again with the next command."""

@@ -35,7 +35,7 @@ class Geometry:
         assert self.structure.fixed is not None
         key = structure_key(self.structure, "")
         fixed = np.flatnonzero(self.structure.fixed)
-        return key[:16] + "".join(f"-{index}" for index in fixed)
+        return key[:12] + "".join(f"-{index}" for index in fixed)
 
 
 def system_names(geometries: Sequence[Geometry]) -> tuple[str, ...]:

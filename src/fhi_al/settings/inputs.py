@@ -145,6 +145,31 @@ def resolved_yaml(inputs: Inputs) -> dict[str, str]:
     }
 
 
+def flat_settings(inputs: Inputs) -> dict[str, Any]:
+    """All settings in force as plain data, `SECTION.name` -> value.
+
+    Paths below the run's directory are relative to it, so that a folder can be moved.
+    """
+    flat: dict[str, Any] = {}
+    for file in (inputs.mace, inputs.al):
+        for section in fields(file):
+            settings = getattr(file, section.name)
+            several = settings if isinstance(settings, tuple) else (settings,)
+            for i, one in enumerate(several):
+                title = section.name.upper() + (f"[{i}]" if len(several) > 1 else "")
+                for name, value in (_dump(one) if one is not None else {}).items():
+                    flat[f"{title}.{name}"] = _relative(value, inputs.directory)
+    return flat
+
+
+def _relative(value: Any, directory: Path) -> Any:
+    if isinstance(value, list):
+        return [_relative(item, directory) for item in value]
+    if isinstance(value, str) and Path(value).is_relative_to(directory):
+        return str(Path(value).relative_to(directory))
+    return value
+
+
 def _dump(section: Section | tuple[Section, ...]) -> Any:
     if isinstance(section, tuple):
         # One section is written as most users do, several as a list.

@@ -53,6 +53,7 @@ def load_inputs(directory: Path, *, need_reference: bool = True) -> Inputs:
             trajectories = deal_trajectories(
                 max(count, len(geometries)), geometries, al.md, problems
             )
+            problems += settle.geometry_problems(al.md, geometries, trajectories)
     if mace is not None and geometries is not None:
         problems += settle.energy_problems(mace, geometries)
         problems += settle.stress_problems(mace, geometries)

@@ -279,6 +279,11 @@ class Training(Section):
         energy_free = self.loss == "forces_only" or self.energy_weight == 0
         if self.forces_weight == 0 and energy_free:
             yield "energy and forces have no weight in the loss; give one of the two."
+        if self.swa and self.loss == "forces_only":
+            yield (
+                "swa can't be had with `loss: forces_only`: it ends training with a larger weight "
+                "of the energy; use `loss: weighted`, or leave swa out."
+            )
 
 
 class MaceMisc(Section):

@@ -131,6 +131,35 @@ class MdSettings(Section):
     """Largest force of that bias on an atom in eV/Å; all of a structure's bias is scaled down to
     it."""
 
+    max_force_eV_per_A: Positive = 500.0
+    """A larger component of a force, of any member, means that the trajectory is unstable. A bond
+    compressed to half its length has about 100 eV/Å."""
+
+    max_speed_A_per_fs: Positive = 0.5
+    """A larger speed of an atom, in Å/fs, means that the trajectory is unstable. Hydrogen has 0.027
+    at 300 K."""
+
+    max_temperature_K: Positive | None = None
+    """A higher kinetic temperature means that the trajectory is unstable. Nothing: 20 times
+    temperature_K, and 5000 K for the fluctuations of a few atoms."""
+
+    min_distance_factor: Annotated[Positive, Field(lt=1)] = 0.5
+    """Two atoms nearer than this factor times the sum of their covalent radii mean that the
+    trajectory is unstable, or that geometry.in is wrong."""
+
+    max_separation_A: Positive = 10.0
+    """An atom of a molecule that is farther than this from all others, in Å, has flown off: the
+    trajectory is unstable."""
+
+    max_volume_factor: Annotated[Number, Field(gt=1)] = 4.0
+    """A cell that is this factor larger or smaller than that of geometry.in has collapsed."""
+
+    def hottest(self, temperature_K: float) -> float:
+        """The highest sane kinetic temperature in K of a trajectory that is held at this one."""
+        if self.max_temperature_K is not None:
+            return self.max_temperature_K
+        return 20.0 * temperature_K + 5000.0
+
     @field_validator("stat_ensemble", mode="before")
     @classmethod
     def _supported(cls, value: Any) -> Any:

@@ -17,12 +17,14 @@ from fhi_al.settings.inputs import (
     elements_of,
 )
 from fhi_al.settings.mace import MaceSettings, Training
+from fhi_al.settings.md import MdSettings
 from fhi_al.settings.reference import (
     AseSettings,
     AsiSettings,
     MlffSettings,
     ReferenceSettings,
 )
+from fhi_al.settings.trajectories import Trajectory
 
 
 def engine_problems(
@@ -64,6 +66,31 @@ def engine_problems(
             f"{control_in.FILE}: got charge {control.charge:g} and {unpaired:g} unpaired "
             "electrons, but a MACE model knows of neither; remove them, or use another engine."
         )
+    return problems
+
+
+def geometry_problems(
+    md: Sequence[MdSettings], geometries: Sequence[Geometry], trajectories: Sequence[Trajectory]
+) -> list[str]:
+    """Say which atoms overlap, or are far from the rest, where a trajectory starts."""
+    from fhi_al.pairs import flown_off, too_close
+
+    problems = []
+    # The first trajectories start from one geometry each.
+    for geometry, trajectory in zip(geometries, trajectories, strict=False):
+        limits, structure = md[trajectory.section], geometry.structure
+        numbers, positions = structure.numbers, structure.positions
+        cell, pbc = structure.cell, structure.pbc
+        found = [
+            too_close(numbers, positions, cell, pbc, limits.min_distance_factor),
+            None if structure.periodic else flown_off(numbers, positions, limits.max_separation_A),
+        ]
+        names = ("min_distance_factor", "max_separation_A")
+        problems += [
+            f"{geometry.name}: {what}; correct the coordinates (in Å), or MD.{name} in {AL_FILE}."
+            for what, name in zip(found, names, strict=True)
+            if what
+        ]
     return problems
 
 
@@ -122,7 +149,8 @@ def settle(
         on=active.converge_on,
     )
     mace, al = replace(mace, training=training), replace(al, active_learning=active)
-    if al.misc.deterministic or not al.parallel.asynchronous:
+    implied = not al.parallel.asynchronous and not al.misc.given("deterministic")
+    if al.misc.deterministic or implied:
         mace, al = _deterministic(mace, al, warnings)
     return mace, al, convergence
 
@@ -163,6 +191,11 @@ def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | N
     """List what the user wrote and this run does not use."""
     active = al.active_learning
     unused = []
+    if mace.training.forces_weight == 0:
+        unused.append(
+            f"{MACE_FILE}: TRAINING.forces_weight is 0: no forces are learned, and the "
+            "uncertainty, which is the spread of the forces, may mean little."
+        )
     if not mace.misc.restart_latest:
         unused.append(
             f"{MACE_FILE}: MISC.restart_latest: false has no effect; to start afresh, "

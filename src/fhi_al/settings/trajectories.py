@@ -20,12 +20,14 @@ class Trajectory:
         geometry: index of the geometry that it starts from.
         system: name of the system that this is; see `system_names`.
         protocol: how it moves.
+        section: number of the MD section with its settings.
         velocities: whether it starts with those of the geometry, if that has any.
     """
 
     geometry: int
     system: str
     protocol: Protocol
+    section: int
     velocities: bool
 
 
@@ -54,17 +56,16 @@ def deal_trajectories(
     turns: Counter[tuple[tuple[int, ...], int]] = Counter()
     for i in range(count):
         geometry = i % len(geometries)
-        points = [(md[k], protocol) for k in owners[i] for protocol in md[k].protocols()]
+        points = [(k, protocol) for k in owners[i] for protocol in md[k].protocols()]
         # Those that name trajectories are dealt in this order, all others geometry by geometry.
         named = all(md[k].trajectories is not None for k in owners[i])
         turn = (owners[i], -1 if named else geometry)
-        settings, protocol = points[turns[turn] % len(points)]
-        seed = settings.seed[i % len(settings.seed)]
+        section, protocol = points[turns[turn] % len(points)]
+        seeds = md[section].seed
+        protocol = replace(protocol, seed=seeds[i % len(seeds)])
         turns[turn] += 1
         dealt.append(
-            Trajectory(
-                geometry, systems[geometry], replace(protocol, seed=seed), i < len(geometries)
-            )
+            Trajectory(geometry, systems[geometry], protocol, section, i < len(geometries))
         )
         if protocol.ensemble == "npt":
             problems += _npt_problems(geometries[geometry])

@@ -1,0 +1,93 @@
+"""What a command leaves for the user, besides models and data: settings, tables, last words."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+
+from fhi_al.errors import StorageError
+from fhi_al.events import Goal
+from fhi_al.files import write_text
+from fhi_al.journal import read_journal
+from fhi_al.procedures.state import State
+from fhi_al.run_folder import RunFolder
+from fhi_al.settings import AL_FILE, MACE_FILE, Inputs, resolved_yaml
+
+log = logging.getLogger(__name__)
+
+_INPUT_FILES = ("control.in", "geometry.in", MACE_FILE, AL_FILE)
+
+
+def keep_traceback(directory: Path, text: str) -> str:
+    """Write a traceback to a file; its path, or the text itself where that is not possible."""
+    path = Path(directory) / "fhi_al_error.log"
+    try:
+        write_text(path, text)
+    except StorageError:
+        return text
+    return str(path)
+
+
+def write_settings(inputs: Inputs, folder: RunFolder) -> None:
+    """Keep what the run was asked for beside its results."""
+    target = folder.results / "settings"
+    for name in _INPUT_FILES:
+        source = folder.root / name
+        if source.exists():
+            write_text(target / "as_given" / name, source.read_text(encoding="utf-8"))
+    for name, text in resolved_yaml(inputs).items():
+        write_text(target / "resolved" / name, text)
+
+
+def report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> None:
+    """Tell the user what there is now."""
+    from rich.console import Console
+
+    from fhi_al.histories import write_histories
+    from fhi_al.summary import print_summary, save_summary, summarise
+
+    if goal == "atomic_energies":
+        assert state.atomic_energies is not None
+        text = "ARCHITECTURE:\n  atomic_energies:\n" + "".join(
+            f"    {element}: {energy:.8f}\n" for element, energy in state.atomic_energies.items()
+        )
+        write_text(folder.results / "atomic_energies.yaml", text)
+        log.info("Energies of the isolated atoms in eV, for mace_settings.yaml:\n\n%s", text)
+        return
+    records, _ = read_journal(folder.journal)
+    analysis = folder.inputs.al.active_learning.analysis
+    write_histories(folder.results, records, analysis=analysis)
+    summary = summarise(records, peaks)
+    if peaks or not (folder.results / "summary.json").exists():
+        # A command that finds the run finished knows less: nothing of memory.
+        save_summary(summary, folder.results)
+    # Plain text: mpirun gives rank 0 a terminal of its own, even where the user's is a file.
+    print_summary(summary, Console(highlight=False, force_terminal=False))
+
+
+def describe_stop(reason: str, state: State, size: int) -> str:
+    """What is saved, what begins again, and how to go on.
+
+    Args:
+        reason: why the command stopped.
+        state: after the last event.
+        size: number of ranks.
+    """
+    saved = [f"{sum(state.outcomes.values())} labels"]
+    if state.members:
+        saved.append(f"the models after {max(m.epoch for m in state.members)} epochs")
+    if state.active is not None and state.active.file is not None:
+        steps = ", ".join(str(walker.step) for walker in state.active.walkers)
+        saved.append(f"the trajectories at steps {steps}")
+    text = f"Stopped: {reason}. Saved in restart/: {', '.join(saved)}."
+    if state.in_flight:
+        text += f" Given up, to begin again: {', '.join(state.in_flight)}."
+    return f"{text}\nTo go on: {command_line(size)}"
+
+
+def command_line(size: int) -> str:
+    """This command, as it can be given again."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return shlex.join([*(["mpirun", "-n", str(size)] if size > 1 else []), *words])
