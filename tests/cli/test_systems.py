@@ -39,7 +39,7 @@ def test_a_run_with_two_molecules_by_ab_initio_md(tmp_path):
     data = read(tmp_path / "data" / "train.xyz", ":")
     assert {len(atoms) for atoms in data} == {2, 3}
     moved = {t for event in events if isinstance(event, Advanced) for t in event.trajectories}
-    assert moved == {0, 1, 2}
+    assert {0, 1} <= moved
     (first, *_) = (event for event in events if isinstance(event, Opened))
     assert first.settings["threshold_systems"] in (["H2O", "H2", "H2O"], ("H2O", "H2", "H2O"))
     errors = [event for event in events if isinstance(event, Evaluated)][-1].errors

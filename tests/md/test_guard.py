@@ -15,6 +15,7 @@ from fhi_al.ensemble.predict import CommitteePredictor, Prediction
 from fhi_al.errors import FhiAlError
 from fhi_al.md import engine
 from fhi_al.md.guard import Guard, Snapshot
+from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.settings.md import MdSettings
 from fhi_al.structure import Structure
@@ -82,8 +83,8 @@ def test_a_wild_molecule_is_found(water, changes, message):
 @pytest.mark.parametrize(
     ("strain", "message"),
     [
-        (np.diag([0.5, 0.9, 0.5]), "times that of geometry.in (limit 4 or 1/4)"),
-        (np.diag([2.0, 2.0, 1.1]), "times that of geometry.in"),
+        (np.diag([0.5, 0.9, 0.5]), "times that of its geometry (limit 4 or 1/4)"),
+        (np.diag([2.0, 2.0, 1.1]), "times that of its geometry"),
         (np.diag([12.0, 12.0, 1 / 144.0]), "so flat"),
     ],
 )
@@ -138,10 +139,10 @@ def test_the_frontier_is_the_last_sane_step(folder, springs):
     # The walker is back at the check before, the others are at the next one.
     assert event.steps == (check + 16, check, check + 16)
 
-    guard = engine._guard(run.inputs)
+    guard = engine._guard(run.inputs, range(3))
     puller, found = Puller(calm, 20), 0
-    walkers = engine._start(run.inputs, 3, "active_learning", "cpu")
-    integrator = engine._integrator(run.inputs)
+    walkers = engine._start(run.inputs, "cpu")
+    integrator = Integrator(walkers, [t.protocol for t in run.inputs.trajectories[:3]])
     members = puller.predict(walkers.batch).forces
     for step in range(1, 49):
         integrator.begin(walkers, members.mean(0))
