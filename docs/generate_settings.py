@@ -94,6 +94,8 @@ def _rows(kind: type[Section]) -> Iterable[str]:
 def _default(value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, tuple) and len(value) == 1:
+        (value,) = value
     if isinstance(value, Path):
         value = str(value)
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
@@ -114,7 +116,7 @@ def _values(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin is tuple:
-        return f"list of: {_values(arguments[0])}"
+        return f"{_values(arguments[0])}, or a list"
     if origin is dict:
         return "key: value pairs"
     limits = [item for data in metadata for item in getattr(data, "metadata", [data])]

@@ -51,11 +51,14 @@ class Artefacts:
         return f"{name}.{self.run}" if self.run else name
 
 
-def needed_walkers(state: State) -> str | None:
-    """Name of the walkers file that the next molecular dynamics begins with."""
+def needed_walkers(state: State) -> list[str]:
+    """Names of the walkers files that the next molecular dynamics begins with."""
     if state.active is not None:
-        return state.active.file
-    return state.initial.walkers
+        names = [state.active.file]
+    else:
+        initial = state.initial
+        names = [initial.walkers, *(md.walkers for md in initial.reference_md.values())]
+    return [name for name in names if name is not None]
 
 
 def needed_structures(state: State) -> Iterator[str]:
@@ -63,8 +66,9 @@ def needed_structures(state: State) -> Iterator[str]:
     yield from (key for key in state.atoms.spins or () if key not in state.outcomes)
     yield from state.initial.waiting
     yield from state.retries
-    if state.initial.md_key is not None and not state.initial.md_labelled:
-        yield state.initial.md_key
+    for md in state.initial.reference_md.values():
+        if md.key is not None and not md.labelled:
+            yield md.key
     if state.active is not None:
         yield from state.active.audits
         for walker in state.active.walkers:
@@ -101,9 +105,7 @@ class Inventory:
         if finished(state):
             return []
         own = self._artefacts
-        paths: list[Path] = []
-        if (walkers := needed_walkers(state)) is not None:
-            paths.append(own.walkers(walkers))
+        paths = [own.walkers(name) for name in needed_walkers(state)]
         if state.weights is not None:
             members = range(state.rules.ensemble_size)
             paths += [own.checkpoint(state.weights, member) for member in members]

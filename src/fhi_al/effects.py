@@ -65,9 +65,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class ReferenceStep:
-    """Move the walker of the ab initio MD by one step, with the forces of a label.
+    """Move a walker of the ab initio MD by one step, with the forces of a label.
 
     Attributes:
+        geometry: number of the geometry that it started from.
         walkers: walkers file to go on from, or None: then its first structure is written.
         label: key of the label at the walker's present position, or None with `walkers` None.
         step: the number of the step after the move.
@@ -77,14 +78,30 @@ class ReferenceStep:
     walkers: str | None
     label: str | None
     step: int
+    geometry: int = 0
 
 
 @dataclass(frozen=True)
 class Reset:
-    """Put a walker back to a labelled structure (None: geometry.in) with new velocities."""
+    """Put a walker back to a labelled structure (None: its geometry) with new velocities."""
 
     trajectory: int
     key: str | None
+
+
+@dataclass(frozen=True)
+class History:
+    """Uncertainties so far, of all trajectories or of those of one system.
+
+    Attributes:
+        system: its name; empty for all trajectories.
+        values: the newest uncertainties, oldest first, as the threshold rule needs them.
+        n_estimates: how many there were in all.
+    """
+
+    system: str
+    values: tuple[float, ...]
+    n_estimates: int
 
 
 @dataclass(frozen=True)
@@ -96,11 +113,11 @@ class Advance:
         trajectories: those to move, in order; the others stay as they are.
         resets: walkers to be put back first.
         weights: checkpoint of the committee.
-        history: the newest uncertainties, oldest first, as the threshold rule needs them.
-        n_estimates: how many there were in all.
+        histories: of uncertainties.
         checks_left: for each trajectory, checks until it is sampled whatever its uncertainty.
         steps_left: for each trajectory, MD steps until its end.
         audits_due: for each trajectory, MD steps until its next sanity check (-1: none).
+        n_train: structures in the training set.
     """
 
     id: str
@@ -108,11 +125,11 @@ class Advance:
     trajectories: tuple[int, ...]
     resets: tuple[Reset, ...]
     weights: str
-    history: tuple[float, ...]
-    n_estimates: int
+    histories: tuple[History, ...]
     checks_left: tuple[int, ...]
     steps_left: tuple[int, ...]
     audits_due: tuple[int, ...]
+    n_train: int = 0
 
 
 @dataclass(frozen=True)

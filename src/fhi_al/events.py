@@ -53,8 +53,8 @@ class Opened:
         settings: the resolved settings, as the procedures need them.
         engine: digest of the reference engine.
         version: of this program.
-        n_atoms: atoms in geometry.in.
-        elements: chemical symbols in geometry.in, sorted.
+        n_atoms: atoms in the first geometry.
+        elements: chemical symbols in all geometries, sorted.
         host: where rank 0 runs.
         time: seconds since 1970.
         startup_s: that the command took to get here.
@@ -167,12 +167,14 @@ class Sampled(Outcome):
         keys: of the structures, in the order of sampling.
         seconds: of work.
         compositions: chemical formulas of the structures; none in journals of earlier versions.
+        geometry: number of the geometry that an ab initio MD started from.
     """
 
     walkers: str | None
     keys: tuple[str, ...]
     seconds: float
     compositions: tuple[str, ...] = ()
+    geometry: int = 0
 
 
 @dataclass(frozen=True)
@@ -306,6 +308,7 @@ class Errors:
         energy_mae: eV per atom.
         energy_rmse: eV per atom.
         n_structures: in the dataset.
+        system: formula of the structures that this is about; empty for all.
     """
 
     who: str
@@ -315,6 +318,7 @@ class Errors:
     energy_mae: float
     energy_rmse: float
     n_structures: int
+    system: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from fhi_al.events import Advanced, Labelled, Opened, Trained
 from fhi_al.files import write_text
 from fhi_al.journal import Record
 from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.threshold import Threshold
+from fhi_al.procedures.threshold import Thresholds
 
 _LOSSES = ("epoch", "loss", "valid_loss", "force_mae_eV_per_A", "energy_mae_eV_per_atom")
 _UNCERTAINTIES = ("trajectory", "step", "uncertainty_eV_per_A", "threshold_eV_per_A", "T_K")
@@ -36,16 +36,17 @@ def write_histories(folder: Path, records: Iterable[Record], *, analysis: bool) 
     uncertainties: list[Sequence[object]] = []
     chosen: dict[str, tuple[object, ...]] = {}
     checks: list[Sequence[object]] = []
-    threshold: Threshold | None = None
+    thresholds: Thresholds | None = None
     for record in records:
         event = record.event
-        if isinstance(event, Opened) and threshold is None:
-            threshold = Threshold(Rules.from_json(event.settings).threshold)
+        if isinstance(event, Opened) and thresholds is None:
+            rules = Rules.from_json(event.settings)
+            thresholds = Thresholds(rules.threshold, rules.threshold_systems)
         elif isinstance(event, Trained):
             for member, *row in event.history:
                 losses.setdefault(member, []).append(row)
         elif isinstance(event, Advanced):
-            assert threshold is not None
+            assert thresholds is not None
             for check in event.checks:
                 for trajectory, step, uncertainty, temperature in zip(
                     check.trajectories,
@@ -54,7 +55,7 @@ def write_histories(folder: Path, records: Iterable[Record], *, analysis: bool) 
                     check.temperatures,
                     strict=True,
                 ):
-                    theta = threshold.add(uncertainty)
+                    theta = thresholds.of(trajectory).add(uncertainty)
                     uncertainties.append(
                         (trajectory, step, uncertainty, "" if theta is None else theta, temperature)
                     )

@@ -112,14 +112,16 @@ def _check_state(state: State, artefacts: Artefacts) -> list[str]:
     """Load what the next command would begin with."""
     import torch
 
-    from fhi_al.md.walker import Walkers
+    from fhi_al.md.walkers_file import load_walkers
 
     problems = [f"{path} is missing" for path in Inventory(artefacts).missing(state)]
     number = 0
-    if (name := needed_walkers(state)) is not None and artefacts.walkers(name).exists():
+    for name in needed_walkers(state):
+        if not artefacts.walkers(name).exists():
+            continue
         number += 1
         try:
-            Walkers.load(artefacts.walkers(name))
+            load_walkers(artefacts.walkers(name))
         except JournalError as error:
             problems.append(str(error))
     for member in range(state.rules.ensemble_size) if state.weights else ():

@@ -17,7 +17,6 @@ from fhi_al.procedures.run import fold, step
 from fhi_al.procedures.state import State
 from fhi_al.settings import Inputs
 from fhi_al.settings.inputs import flat_settings
-from fhi_al.structure import structure_key
 
 
 def rules_of(inputs: Inputs) -> Rules:
@@ -60,6 +59,10 @@ def rules_of(inputs: Inputs) -> Rules:
         converge_on=inputs.convergence.on,
         max_final_epochs=inputs.convergence.max_epochs,
         final_patience=inputs.convergence.patience,
+        n_geometries=len(inputs.geometries),
+        threshold_systems=tuple(t.system for t in inputs.trajectories[: al.num_trajectories])
+        if al.threshold_scope == "system"
+        else (),
         max_energy_deviation_eV_per_atom=al.max_energy_deviation_eV_per_atom,
         max_label_starts=al.max_label_starts,
     )
@@ -100,7 +103,7 @@ def opening(goal: Goal, inputs: Inputs, digest: str, run: str) -> Opened:
         run=run,
         inputs={
             **flat_settings(inputs),
-            "geometry.in": structure_key(inputs.structure, "")[:12],
+            "geometries": [geometry.digest for geometry in inputs.geometries],
         },
     )
 
@@ -186,7 +189,7 @@ def _differences(before: Opened, now: Opened, *, fixed: bool = False) -> Iterato
         # Those of the reference matter as far as its digest does.
         forbidden = (
             name in _FIXED
-            or name == "geometry.in"
+            or name == "geometries"
             or name.startswith(_FIXED_SECTIONS)
             or (name.startswith("REFERENCE.") and not same_engine)
         )

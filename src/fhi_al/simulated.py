@@ -36,7 +36,7 @@ from fhi_al.events import (
 )
 from fhi_al.parallel.channels import Slices
 from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.threshold import Threshold
+from fhi_al.procedures.threshold import Thresholds
 
 
 def simulated_rules(**changes: object) -> Rules:
@@ -136,7 +136,9 @@ class SimulatedWorker:
             keys = tuple(self._key("sample", effect.first + i) for i in range(effect.count))
             return Sampled(effect.id, effect.id, keys, 0.0)
         if isinstance(effect, ReferenceStep):
-            return Sampled(effect.id, effect.id, (self._key("md", effect.step),), 0.0)
+            what = (effect.geometry,) if effect.geometry else ()
+            key = self._key("md", effect.step, *what)
+            return Sampled(effect.id, effect.id, (key,), 0.0, geometry=effect.geometry)
         if isinstance(effect, Advance):
             return self._advance(effect)
         if isinstance(effect, Train):
@@ -163,7 +165,9 @@ class SimulatedWorker:
 
     def _advance(self, effect: Advance) -> Advanced:
         rules = self._rules
-        threshold = Threshold(rules.threshold, effect.history, effect.n_estimates)
+        thresholds = Thresholds(rules.threshold, rules.threshold_systems)
+        for history in effect.histories:
+            thresholds.restore(history.system, history.values, history.n_estimates)
         start = {
             trajectory: rules.max_MD_steps - left
             for trajectory, left in zip(effect.trajectories, effect.steps_left, strict=True)
@@ -182,7 +186,7 @@ class SimulatedWorker:
                 Check(effect.trajectories, tuple(steps.values()), values, (300.0,) * len(steps))
             )
             for (t, s), u in zip(steps.items(), values, strict=True):
-                theta = threshold.add(u)
+                theta = thresholds.of(t).add(u)
                 unstable = self._random.random() < self._unstable
                 audited = 0 <= audits_due[t] <= s - start[t]
                 if unstable or audited or (theta is not None and u > theta):

@@ -69,6 +69,16 @@ class Structure:
         return bool(self.pbc.any())
 
     @property
+    def formula(self) -> str:
+        """Chemical formula in Hill's order."""
+        from ase.data import chemical_symbols
+        from ase.formula import Formula
+
+        symbols = [chemical_symbols[number] for number in self.numbers]
+        formula: str = Formula.from_list(symbols).format("hill")
+        return formula
+
+    @property
     def composition(self) -> str:
         """Chemical formula, elements by atomic number, such as `H6C2O1`."""
         from ase.data import chemical_symbols

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -52,6 +53,7 @@ class Summary:
         peak_memory_mb: of each rank of the command that ended the run.
         files: that the last stage wrote for the user.
         roles: how the ranks spent their time.
+        labels: formula -> labels of such structures, isolated atoms left out.
     """
 
     costs: list[StageCost]
@@ -65,6 +67,7 @@ class Summary:
     files: tuple[str, ...]
     roles: list[RoleUse]
     in_loss: tuple[int, int, int] = (0, 0, 0)
+    labels: dict[str, int] = field(default_factory=dict)
 
 
 def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Summary:
@@ -77,6 +80,7 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
     state: State | None = None
     costs: dict[Stage, StageCost] = {}
     before = 0.0
+    labels: Counter[str] = Counter()
     for record in records:
         event = record.event
         if state is not None:
@@ -87,6 +91,8 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
             if isinstance(event, Labelled | LabelRejected) and event.seconds > 0:
                 cost.reference_calls += 1
                 cost.reference_seconds += event.seconds
+            if isinstance(event, Labelled) and event.formula and cost.stage != "atomic_energies":
+                labels[event.formula] += 1
         before = record.time
         state = step(state, event)
     assert state is not None
@@ -102,6 +108,7 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
         files=tuple(state.exported.values())[-1] if state.exported else (),
         roles=account(records),
         in_loss=_in_loss(state),
+        labels=dict(labels),
     )
 
 
@@ -152,6 +159,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         f"{summary.n_rejected} structures rejected"
         + (" (see rejected.xyz beside the datasets)" if summary.n_rejected else "")
     )
+    if len(summary.labels) > 1:
+        counts = ", ".join(f"{formula}: {count}" for formula, count in summary.labels.items())
+        console.print(f"structures computed: {counts}")
     if any(summary.in_loss):
         energies, forces, stresses = summary.in_loss
         console.print(
@@ -171,7 +181,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         table.add_column(name, justify="right")
     for errors in summary.errors:
         table.add_row(
-            errors.who,
+            f"{errors.who}, {errors.system}" if errors.system else errors.who,
             errors.data,
             str(errors.n_structures),
             f"{1000 * errors.force_mae:.1f}",

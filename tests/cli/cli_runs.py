@@ -73,7 +73,8 @@ def write_inputs(
 
     Args:
         directory: made if need be.
-        mace: section -> keys that differ from `MACE`; None in place of keys leaves a section out.
+        mace: section -> keys that differ from `MACE`; None in place of keys leaves a section out,
+            a list stands for itself.
         al: likewise, for `AL`.
         geometry: geometry.in.
         control: control.in, or None for none.
@@ -84,7 +85,9 @@ def write_inputs(
         ("active_learning_settings.yaml", AL, al or {}),
     ):
         sections = {
-            section: {**base.get(section, {}), **(changes.get(section) or {})}
+            section: changes[section]
+            if isinstance(changes.get(section), list)
+            else {**base.get(section, {}), **(changes.get(section) or {})}
             for section in {**base, **changes}
             if changes.get(section, {}) is not None
         }

@@ -128,6 +128,30 @@ def test_uncertainties_have_their_closed_forms():
     )
 
 
+def test_the_stress_counts_where_it_is_the_larger_doubt():
+    """Two members whose pressures differ by 2 d: the spread is d / sqrt(3) a component."""
+    crystal = Structure([14], np.zeros((1, 3)), 3.0 * np.eye(3), [True] * 3)
+    batch = Batch.from_structures([crystal, Structure([1], np.zeros((1, 3)))])
+    forces = torch.zeros((2, 2, 3), dtype=torch.float64)
+    forces[1, :, 0] = 0.3
+    stress = torch.zeros((2, 2, 3, 3), dtype=torch.float64)
+    stress[1, 0] = 2 * 0.1 * torch.eye(3)
+    mobile = torch.ones(2, dtype=torch.bool)
+    u = UNCERTAINTIES["max_atomic_sd_stress"](forces, batch, mobile, stress)
+    np.testing.assert_allclose(u, [9.0 * 0.1 / np.sqrt(3), 0.15 / np.sqrt(3)])
+    u = UNCERTAINTIES["max_atomic_sd_stress"](forces, batch, mobile)
+    np.testing.assert_allclose(u, 0.15 / np.sqrt(3))
+
+
+def test_one_member_alone(tiny_models, silicon):
+    predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
+    batch = Batch.from_structures([Structure.from_atoms(silicon)])
+    everyone = predictor.predict(batch, stress=True)
+    first = predictor.predict(batch, stress=True, only_first=True)
+    for name in ("energies", "forces", "stress"):
+        assert torch.equal(getattr(first, name), getattr(everyone, name)[:1])
+
+
 @pytest.mark.parametrize("name", sorted(UNCERTAINTIES))
 def test_members_that_agree_are_certain(name):
     batch = Batch.from_structures([Structure([1, 1], np.zeros((2, 3)))])

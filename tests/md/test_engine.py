@@ -14,15 +14,15 @@ from fhi_al.codec import from_json, to_json
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor, Prediction
 from fhi_al.errors import JournalError
 from fhi_al.md import engine
-from fhi_al.md.integrators import INTEGRATORS
-from fhi_al.md.walker import Walkers
+from fhi_al.md.integrators import Integrator
+from fhi_al.md.walkers_file import load_walkers
 from fhi_al.run_folder import RunFolder
 from fhi_al.settings import load_inputs
 from fhi_al.structure import Label, structure_key
 
 FACTORS = (0.9, 1.0, 1.1)
 # A history with which no walker will ever cross.
-QUIET = {"history": (1e9,) * 20, "n_estimates": 20}
+QUIET = {"histories": (effects.History("", (1e9,) * 20, 20),)}
 
 
 def finish(generator):
@@ -86,8 +86,7 @@ def effect(**changes):
             "trajectories": trajectories,
             "resets": (),
             "weights": "train-1",
-            "history": (),
-            "n_estimates": 0,
+            "histories": (),
             "checks_left": (500,) * n,
             "steps_left": (20,) * n,
             "audits_due": (-1,) * n,
@@ -108,7 +107,7 @@ def test_walkers_move_to_their_end(folder, springs):
     assert [check.steps for check in event.checks] == [(n, n, n) for n in (4, 8, 12, 16, 20)]
     assert not event.candidates
     assert from_json(to_json(event)) == event
-    walkers = Walkers.load(run.walkers("advance-1"))
+    walkers = load_walkers(run.walkers("advance-1"))
     assert walkers.steps.tolist() == [20, 20, 20]
 
 
@@ -134,7 +133,7 @@ def test_a_crossing_ends_it_and_stores_what_was_predicted(folder, springs):
 
     candidate = event.candidates[0]
     forces = run.structures.get(candidate.key)[1]
-    walkers = Walkers.load(run.walkers(event.walkers))
+    walkers = load_walkers(run.walkers(event.walkers))
     # The walker stays where it crossed.
     assert structure_key(walkers.structure(candidate.trajectory), "digest") == candidate.key
     predicted = driver.predict(walkers.batch).forces[:, walkers.batch.atoms(candidate.trajectory)]
@@ -147,10 +146,14 @@ def test_a_crossing_ends_it_and_stores_what_was_predicted(folder, springs):
 def test_the_history_goes_on_from_the_effect(folder, springs):
     run = folder(uncertainty_warmup=10)
     driver = springs(run.inputs.structure, members=FACTORS)
-    event, _ = finish(engine.advance(effect(history=(1e-9,) * 9, n_estimates=9), run, driver))
+    event, _ = finish(
+        engine.advance(effect(histories=(effects.History("", (1e-9,) * 9, 9),)), run, driver)
+    )
     assert len(event.checks) == 1
     assert event.candidates[0].threshold < event.candidates[0].uncertainty
-    event, _ = finish(engine.advance(effect(history=(1e9,) * 9, n_estimates=9), run, driver))
+    event, _ = finish(
+        engine.advance(effect(histories=(effects.History("", (1e9,) * 9, 9),)), run, driver)
+    )
     assert len(event.checks) == 5
     assert not event.candidates
 
@@ -179,7 +182,7 @@ def test_only_the_named_walkers_move(folder, springs):
     run = folder()
     driver = springs(run.inputs.structure, members=FACTORS)
     finish(engine.advance(effect(**QUIET), run, driver))
-    before = Walkers.load(run.walkers("advance-1"))
+    before = load_walkers(run.walkers("advance-1"))
     event, count = finish(
         engine.advance(
             effect(
@@ -193,7 +196,7 @@ def test_only_the_named_walkers_move(folder, springs):
             driver,
         )
     )
-    after = Walkers.load(run.walkers("advance-2"))
+    after = load_walkers(run.walkers("advance-2"))
     # The last check is at the first walker's end.
     assert count == 6
     assert event.trajectories == (2, 0)
@@ -226,7 +229,7 @@ def test_resets_go_to_a_label_or_to_the_start(folder, springs):
             driver,
         )
     )
-    after = Walkers.load(run.walkers("advance-2"))
+    after = load_walkers(run.walkers("advance-2"))
     assert np.array_equal(after.structure(1).positions, shifted.positions)
     assert np.abs(after.structure(0).positions - start.positions).max() < 0.01
 
@@ -249,7 +252,7 @@ def test_a_run_in_parts_equals_one_run(folder, springs):
                 driver,
             )
         )
-    whole, parts = (Walkers.load(run.walkers(name)) for name in ("advance-1", "advance-3"))
+    whole, parts = (load_walkers(run.walkers(name)) for name in ("advance-1", "advance-3"))
     assert torch.equal(whole.positions, parts.positions)
     assert torch.equal(whole.momenta, parts.momenta)
     assert [g.random() for g in whole.generators] == [g.random() for g in parts.generators]
@@ -288,7 +291,7 @@ def test_an_exploded_walker_goes_back_to_its_last_sane_frame(folder, springs, bl
     run = folder()
     calm = springs(run.inputs.structure, members=FACTORS)
     finish(engine.advance(effect(**QUIET, steps_left=(8,) * 3), run, calm))
-    sane = Walkers.load(run.walkers("advance-1"))
+    sane = load_walkers(run.walkers("advance-1"))
     # The 11th evaluation is that of step 10; its frontier is the step before.
     once = {**QUIET, "steps_left": (9,) * 3}
     frontier, _ = finish(engine.advance(effect(id="advance-3", **once), run, calm))
@@ -298,12 +301,12 @@ def test_an_exploded_walker_goes_back_to_its_last_sane_frame(folder, springs, bl
     assert ("not finite" if blast != 600.0 else "600 eV/Å on atom 2 (C;") in candidate.detail
     assert candidate.uncertainty == frontier.checks[-1].uncertainties[1]
     structure, forces = run.structures.get(candidate.key)
-    reached = Walkers.load(run.walkers("advance-3")).structure(1).positions
+    reached = load_walkers(run.walkers("advance-3")).structure(1).positions
     assert np.array_equal(structure.positions, reached)
     assert np.abs(forces).max() < 50
     assert event.steps == (12, 8, 12)
     assert event.checks[-1].trajectories == (0, 2)
-    after = Walkers.load(run.walkers("advance-2"))
+    after = load_walkers(run.walkers("advance-2"))
     assert np.array_equal(after.structure(1).positions, sane.structure(1).positions)
     assert torch.isfinite(after.positions).all()
     assert torch.isfinite(after.momenta).all()
@@ -319,7 +322,7 @@ def test_a_walker_that_is_broken_where_it_starts_is_labelled_there(folder, sprin
     assert np.array_equal(structure.positions, run.inputs.structure.positions)
     assert forces is None if np.isnan(blast) else np.abs(forces).max() > 1e29
     assert event.steps == (4, 0, 4)
-    assert torch.isfinite(Walkers.load(run.walkers("advance-1")).positions).all()
+    assert torch.isfinite(load_walkers(run.walkers("advance-1")).positions).all()
 
 
 def test_a_walker_that_is_too_hot_has_exploded(folder, springs):
@@ -342,8 +345,8 @@ def test_nve_starts_from_the_velocities_of_geometry_in(folder, springs, ethanol)
     momenta[0, 0], momenta[1, 0] = 1.0, -1.0
     ethanol.set_momenta(momenta)
     run = folder(atoms=ethanol, md={"stat_ensemble": "nve"}, num_trajectories=2)
-    assert run.inputs.velocities is not None
-    walkers = engine._start(run.inputs, 2, "active_learning", "cpu")
+    assert run.inputs.geometries[0].velocities is not None
+    walkers = engine._start(run.inputs, "cpu")
     np.testing.assert_allclose(walkers.momenta[:9], momenta, atol=1e-5)
     assert walkers.at_rest.all()
     assert (walkers.momenta[9:] != 0).all()
@@ -366,7 +369,7 @@ def test_samples_of_a_pretrained_model(folder, silicon):
         engine.sample(sample_effect(id="sample-2", first=3, walkers="sample-1"), run, driver)
     )
     assert not set(more.keys) & set(event.keys)
-    walkers = Walkers.load(run.walkers("sample-2"))
+    walkers = load_walkers(run.walkers("sample-2"))
     assert walkers.steps.tolist() == [30]
     assert structure_key(walkers.structure(0), "digest") == more.keys[-1]
     # What the pretrained model says is no prediction of the committee's.
@@ -426,15 +429,13 @@ def test_reference_md_over_files_equals_a_continuous_run(folder, springs, ensemb
         )
         (label,), walkers = event.keys, event.walkers
         structure = run.structures.get(label)[0]
-        loaded = Walkers.load(run.walkers(walkers))
+        loaded = load_walkers(run.walkers(walkers))
         assert loaded.steps.tolist() == [step]
         forces = driver.predict(loaded.batch).forces[0].numpy()
         run.labels.put(Label(structure, label, 0.0, forces), "digest")
 
-    whole = engine._start(run.inputs, 1, "reference", "cpu")
-    md = run.inputs.al.md
-    name = "nve" if ensemble == "nve" else "langevin"
-    integrator = INTEGRATORS[name](md.timestep_fs, md.friction_per_fs)
+    whole = engine._start_sampling(run.inputs, [0], "reference", "cpu")
+    integrator = Integrator(whole, [engine._sampling_protocol(run.inputs, 0)])
     forces = driver.predict(whole.batch).forces[0]
     for _ in range(5):
         integrator.begin(whole, forces)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import units
+from md_walkers import start
 from test_engine import FACTORS, QUIET, Bomb, effect, finish, folder, sample_effect
 
 from fhi_al import effects
@@ -15,7 +16,8 @@ from fhi_al.ensemble.predict import CommitteePredictor, Prediction
 from fhi_al.errors import FhiAlError
 from fhi_al.md import engine
 from fhi_al.md.guard import Guard, Snapshot
-from fhi_al.md.walker import Walkers
+from fhi_al.md.integrators import Integrator
+from fhi_al.md.walkers_file import load_walkers
 from fhi_al.settings.md import MdSettings
 from fhi_al.structure import Label, Structure, structure_key
 
@@ -34,13 +36,13 @@ def salt() -> Structure:
 
 
 def complaint(structure: Structure, settings: MdSettings | None = None, **changes) -> str | None:
-    walkers = Walkers.start([structure] * 2, [0, 1], 300.0, 1)
+    walkers = start([structure] * 2, seed=1)
     snapshot = Snapshot.of(walkers, torch.zeros(2, *walkers.positions.shape))
     for name, (place, value) in changes.items():
         array = getattr(snapshot, name).clone()
         array[place] = value
         snapshot = replace(snapshot, **{name: array})
-    guard = Guard(settings or MdSettings(), structure)
+    guard = Guard([settings or MdSettings()] * 2, [structure] * 2)
     assert guard.complaint(walkers, 0, snapshot) is None
     return guard.complaint(walkers, 1, snapshot)
 
@@ -82,8 +84,8 @@ def test_a_wild_molecule_is_found(water, changes, message):
 @pytest.mark.parametrize(
     ("strain", "message"),
     [
-        (np.diag([0.5, 0.9, 0.5]), "times that of geometry.in (limit 4 or 1/4)"),
-        (np.diag([2.0, 2.0, 1.1]), "times that of geometry.in"),
+        (np.diag([0.5, 0.9, 0.5]), "times that of its geometry (limit 4 or 1/4)"),
+        (np.diag([2.0, 2.0, 1.1]), "times that of its geometry"),
         (np.diag([12.0, 12.0, 1 / 144.0]), "so flat"),
     ],
 )
@@ -138,10 +140,10 @@ def test_the_frontier_is_the_last_sane_step(folder, springs):
     # The walker is back at the check before, the others are at the next one.
     assert event.steps == (check + 16, check, check + 16)
 
-    guard = engine._guard(run.inputs)
+    guard = engine._guard(run.inputs, range(3))
     puller, found = Puller(calm, 20), 0
-    walkers = engine._start(run.inputs, 3, "active_learning", "cpu")
-    integrator = engine._integrator(run.inputs)
+    walkers = engine._start(run.inputs, "cpu")
+    integrator = Integrator(walkers, [t.protocol for t in run.inputs.trajectories[:3]])
     members = puller.predict(walkers.batch).forces
     for step in range(1, 49):
         integrator.begin(walkers, members.mean(0))
@@ -164,7 +166,7 @@ def test_the_other_walkers_are_not_disturbed(folder, springs, blast):
     finish(engine.advance(effect(**steps), run, calm))
     event, _ = finish(engine.advance(effect(id="advance-2", **steps), run, Bomb(calm, 10, blast)))
     assert event.candidates
-    undisturbed, disturbed = (Walkers.load(run.walkers(f"advance-{n}")) for n in (1, 2))
+    undisturbed, disturbed = (load_walkers(run.walkers(f"advance-{n}")) for n in (1, 2))
     for index in (0, 2):
         atoms = undisturbed.batch.atoms(index)
         assert torch.equal(disturbed.positions[atoms], undisturbed.positions[atoms])
@@ -182,7 +184,7 @@ def test_the_other_walkers_of_mace_are_not_disturbed(folder, tiny_models):
         device = predictor.device
 
     finish(engine.advance(effect(id="advance-2", **steps), run, Blown(predictor, 3, 600.0)))
-    undisturbed, disturbed = (Walkers.load(run.walkers(f"advance-{n}")) for n in (1, 2))
+    undisturbed, disturbed = (load_walkers(run.walkers(f"advance-{n}")) for n in (1, 2))
     for index in (0, 2):
         atoms = undisturbed.batch.atoms(index)
         off = disturbed.positions[atoms] - undisturbed.positions[atoms]
@@ -232,4 +234,4 @@ def test_a_walker_that_starts_from_overlapping_atoms_is_labelled_there(folder, s
     assert (candidate.trajectory, candidate.step, candidate.key) == (1, 20, key)
     assert "are 0.200 Å apart" in candidate.detail
     assert event.steps == (24, 20, 24)
-    assert torch.isfinite(Walkers.load(run.walkers("advance-2")).positions).all()
+    assert torch.isfinite(load_walkers(run.walkers("advance-2")).positions).all()

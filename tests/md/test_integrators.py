@@ -6,20 +6,22 @@ import torch
 from ase import units
 from ase.build import bulk
 from ase.md.verlet import VelocityVerlet as AseVelocityVerlet
+from md_walkers import integrator, start
 
 from fhi_al.ensemble.predict import CommitteePredictor
-from fhi_al.md.integrators import INTEGRATORS
-from fhi_al.md.walker import Walkers
+from fhi_al.md.thermostats import THERMOSTATS
 from fhi_al.structure import Structure
 
 
-def run(walkers, driver, integrator, n_steps, lists=None):
+def run(walkers, driver, moves, n_steps, lists=None):
     """Move, and yield after every step."""
-    forces = driver.predict(walkers.batch, lists).forces.mean(0)
+    stress = moves.needs_stress
+    out = driver.predict(walkers.batch, lists, stress=stress)
     for _ in range(n_steps):
-        integrator.begin(walkers, forces)
-        forces = driver.predict(walkers.batch, lists).forces.mean(0)
-        integrator.finish(walkers, forces)
+        moves.begin(walkers, out.forces.mean(0), out.stress.mean(0) if stress else None)
+        out = driver.predict(walkers.batch, lists, stress=stress)
+        moves.finish(walkers, out.forces.mean(0))
+        walkers.steps += 1
         yield
 
 
@@ -34,24 +36,23 @@ def test_velocity_verlet_agrees_with_ase(tiny_models, ethanol, silicon):
         masses = atoms.get_masses()[:, None]
         momenta = np.sqrt(masses * units.kB * 3000) * random.standard_normal((len(atoms), 3))
         atoms.set_momenta(momenta - masses * momenta.sum(0) / masses.sum())
-    walkers = Walkers.start(
+    walkers = start(
         [Structure.from_atoms(atoms) for atoms in systems],
-        range(2),
-        300.0,
-        seed=0,
-        conserves_momentum=True,
+        ensemble="nve",
         velocities=[atoms.get_velocities() * units.fs for atoms in systems],
     )
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float64)
     lists = predictor.neighbor_lists()
-    for _ in run(walkers, predictor, INTEGRATORS["nve"](0.5, 0.0), 200, lists):
+    for _ in run(
+        walkers, predictor, integrator(walkers, ensemble="nve", timestep_fs=0.5), 200, lists
+    ):
         pass
     assert lists.n_searches >= 10
     for i, atoms in enumerate(systems):
-        start = atoms.positions.copy()
+        begin = atoms.positions.copy()
         atoms.calc = MACECalculator(models=tiny_models[:1], device="cpu", default_dtype="float64")
         AseVelocityVerlet(atoms, timestep=0.5 * units.fs).run(200)
-        assert np.abs(atoms.positions - start).max() > 0.5
+        assert np.abs(atoms.positions - begin).max() > 0.5
         np.testing.assert_allclose(
             walkers.positions[walkers.batch.atoms(i)], atoms.positions, rtol=0, atol=1e-9
         )
@@ -89,10 +90,11 @@ def test_langevin_holds_the_temperature(kind, fixed, ethanol, springs, wells):
         structure.numbers, structure.positions, structure.cell, structure.pbc, fixed=mask
     )
     temperature = 300.0
-    walkers = Walkers.start([structure] * 32, range(32), temperature, seed=7)
-    start = walkers.positions.clone()
+    walkers = start([structure] * 32, temperature=temperature, seed=7)
+    moves = integrator(walkers, timestep_fs=1.0, friction_per_fs=0.05)
+    beginning = walkers.positions.clone()
     temperatures, energies = [], []
-    for step, _ in enumerate(run(walkers, driver, INTEGRATORS["langevin"](1.0, 0.05), 1500)):
+    for step, _ in enumerate(run(walkers, driver, moves, 1500)):
         if step >= 200:
             temperatures.append(walkers.kinetic_temperatures())
             if step % 10 == 0:
@@ -107,19 +109,20 @@ def test_langevin_holds_the_temperature(kind, fixed, ethanol, springs, wells):
         assert abs(mean - expected) < 4 * error + 0.01 * expected
     if fixed:
         held = walkers.fixed
-        assert torch.equal(walkers.positions[held], start[held])
-        assert not torch.equal(walkers.positions[~held], start[~held])
+        assert torch.equal(walkers.positions[held], beginning[held])
+        assert not torch.equal(walkers.positions[~held], beginning[~held])
     if kind == "molecule" and not fixed:
         masses = walkers.masses[:, None]
-        drift = walkers.batch.sum(masses * (walkers.positions - start))
+        drift = walkers.batch.sum(masses * (walkers.positions - beginning))
         assert drift.abs().max() < 1e-9
 
 
 def test_every_trajectory_has_its_own_noise(ethanol, springs):
     structure = Structure.from_atoms(ethanol)
-    walkers = Walkers.start([structure] * 3, range(3), 300.0, seed=7)
+    walkers = start([structure] * 3, seed=7)
+    moves = integrator(walkers, timestep_fs=1.0, friction_per_fs=0.05)
     walkers.momenta.zero_()
-    for _ in run(walkers, springs(structure), INTEGRATORS["langevin"](1.0, 0.05), 3):
+    for _ in run(walkers, springs(structure), moves, 3):
         pass
     positions = walkers.positions.reshape(3, -1)
     assert np.abs(np.corrcoef(positions - positions.mean(0)) - np.eye(3)).max() < 0.9
@@ -127,29 +130,31 @@ def test_every_trajectory_has_its_own_noise(ethanol, springs):
         assert (positions[i] - positions[j]).abs().max() > 1e-4
 
 
-def test_a_trajectory_doesnt_depend_on_its_company(ethanol, springs):
+@pytest.mark.parametrize("thermostat", sorted(THERMOSTATS))
+def test_a_trajectory_doesnt_depend_on_its_company(thermostat, ethanol, springs):
     structure = Structure.from_atoms(ethanol)
     driver = springs(structure)
     results = []
     for trajectories in ([0, 1, 2, 3], [2]):
-        walkers = Walkers.start([structure] * len(trajectories), trajectories, 300.0, seed=7)
-        for _ in run(walkers, driver, INTEGRATORS["langevin"](1.0, 0.05), 20):
+        walkers = start([structure] * len(trajectories), trajectories, thermostat=thermostat)
+        for _ in run(walkers, driver, integrator(walkers, thermostat=thermostat), 20):
             pass
         results.append(walkers.structure(trajectories.index(2)).positions)
     np.testing.assert_allclose(results[0], results[1], rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", sorted(INTEGRATORS))
-def test_fixed_atoms_hold(name, ethanol, springs):
+@pytest.mark.parametrize("thermostat", [None, *sorted(THERMOSTATS)])
+def test_fixed_atoms_hold(thermostat, ethanol, springs):
     fixed = np.zeros(9, dtype=bool)
     fixed[[0, 4]] = True
     free = Structure.from_atoms(ethanol)
     structure = Structure(free.numbers, free.positions, fixed=fixed)
-    walkers = Walkers.start([structure, free], range(2), 500.0, seed=1)
-    start = walkers.positions.clone()
-    for _ in run(walkers, springs(structure), INTEGRATORS[name](1.0, 0.01), 20):
+    changes = {"thermostat": thermostat} if thermostat else {"ensemble": "nve"}
+    walkers = start([structure, free], temperature=500.0, **changes)
+    beginning = walkers.positions.clone()
+    for _ in run(walkers, springs(structure), integrator(walkers, **changes), 20):
         pass
-    moved = (walkers.positions != start).any(1).numpy()
+    moved = (walkers.positions != beginning).any(1).numpy()
     assert moved[:9].tolist() == (~fixed).tolist()
     assert moved[9:].all()
     assert not walkers.momenta[walkers.fixed].any()
@@ -158,9 +163,9 @@ def test_fixed_atoms_hold(name, ethanol, springs):
 def test_energy_is_conserved(ethanol, springs):
     structure = Structure.from_atoms(ethanol)
     driver = springs(structure)
-    walkers = Walkers.start([structure] * 2, range(2), 300.0, seed=3, conserves_momentum=True)
+    walkers = start([structure] * 2, seed=3, ensemble="nve")
     totals = []
-    for _ in run(walkers, driver, INTEGRATORS["nve"](0.25, 0.0), 2000):
+    for _ in run(walkers, driver, integrator(walkers, ensemble="nve", timestep_fs=0.25), 2000):
         totals.append(walkers.kinetic_energies() + driver.predict(walkers.batch).energies[0])
     totals = torch.stack(totals)
     assert (totals[-100:].mean(0) - totals[:100].mean(0)).abs().max() < 1e-4

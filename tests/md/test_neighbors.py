@@ -80,6 +80,30 @@ def test_a_changed_cell_is_noticed():
     assert torch.equal(edges.shifts, NeighborLists(3.5, 0.0).edges(batch).shifts)
 
 
+def test_lists_follow_a_changing_cell():
+    """As under constant pressure: few searches, and the edges and shifts of a new one."""
+    random = np.random.default_rng(4)
+    atoms = [SYSTEMS["primitive cell"], bulk("Si", cubic=True)]
+    batch = Batch.from_structures([Structure.from_atoms(one) for one in atoms])
+    lists = NeighborLists(3.5, skin=0.5)
+    counts = set()
+    for step in range(80):
+        growth = 0.004 if step < 40 else -0.006
+        strain = torch.tensor(np.eye(3) * (1 + growth) + 0.002 * random.standard_normal((2, 3, 3)))
+        batch.cells.copy_(batch.cells @ strain)
+        batch.positions.copy_(
+            torch.einsum("ai,aij->aj", batch.positions, strain[batch.structure_index])
+        )
+        batch.positions += 0.005 * torch.from_numpy(random.standard_normal((batch.n_atoms, 3)))
+        edges = lists.edges(batch)
+        fresh = NeighborLists(3.5, skin=0.0).edges(batch)
+        assert torch.equal(edges.index, fresh.index)
+        assert torch.equal(edges.shifts, fresh.shifts)
+        counts.add(edges.index.shape[1])
+    assert len(counts) > 3
+    assert 4 <= lists.n_searches < 40
+
+
 def interaction_classes():
     # mace itself is imported only when the test runs.
     return [

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from ase import units
+from md_walkers import integrator, start
 
 from fhi_al.errors import JournalError
-from fhi_al.md.integrators import INTEGRATORS
-from fhi_al.md.walker import STREAMS, Walkers, generator
+from fhi_al.md.walker import STREAMS, generator
+from fhi_al.md.walkers_file import load_walkers, save_walkers
 from fhi_al.structure import Structure, structure_key
 
 
@@ -24,7 +25,7 @@ def crystal(silicon):
 def test_initial_velocities_are_maxwell_boltzmann(structure, crystal):
     """Temperature of 500 walkers within 4 standard errors, and its canonical variance."""
     for one, count in ((structure, 500), (crystal, 2000)):
-        walkers = Walkers.start([one] * count, range(count), 400.0, seed=5)
+        walkers = start([one] * count, temperature=400.0, seed=5)
         degrees = walkers.degrees_of_freedom()
         assert (degrees == (24 if one is structure else 6)).all()
         temperatures = walkers.kinetic_temperatures()
@@ -33,14 +34,15 @@ def test_initial_velocities_are_maxwell_boltzmann(structure, crystal):
         assert temperatures.std() == pytest.approx(spread, rel=0.15)
 
 
-def test_centre_of_mass_is_at_rest_where_it_should_be(structure, crystal):
+@pytest.mark.parametrize("thermostat", ["bussi", "nhc"])
+def test_centre_of_mass_is_at_rest_where_it_should_be(thermostat, structure, crystal):
     def total(walkers):
         return walkers.batch.sum(walkers.momenta).abs().amax(1).numpy()
 
-    at_rest = total(Walkers.start([structure, crystal], [0, 1], 300.0, seed=1))
+    at_rest = total(start([structure, crystal], seed=1))
     assert at_rest[0] < 1e-14
     assert at_rest[1] > 0.1
-    walkers = Walkers.start([structure, crystal], [0, 1], 300.0, seed=1, conserves_momentum=True)
+    walkers = start([structure, crystal], seed=1, thermostat=thermostat)
     assert total(walkers).max() < 1e-13
     assert walkers.degrees_of_freedom().tolist() == [24, 3]
 
@@ -48,14 +50,23 @@ def test_centre_of_mass_is_at_rest_where_it_should_be(structure, crystal):
 def test_given_velocities_are_in_angstrom_per_fs(structure):
     velocities = np.zeros((9, 3))
     velocities[0], velocities[1] = [0.01, 0, 0], [-0.01, 0, 0]
-    walkers = Walkers.start([structure], [0], 300.0, seed=1, velocities=[velocities])
+    walkers = start([structure], velocities=[velocities])
     assert walkers.momenta.sum(0).abs().max() < 1e-12
     # Both are carbon.
     expected = 2 * 0.5 * 12.011 * (0.01 / units.fs) ** 2
     assert walkers.kinetic_energies()[0].item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_walkers_survive_a_file_bit_by_bit(structure, crystal, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"thermostat": "langevin"},
+        {"thermostat": "bussi"},
+        {"thermostat": "nhc"},
+        {"ensemble": "npt", "pressure": 0.01},
+    ],
+)
+def test_walkers_survive_a_file_bit_by_bit(changes, structure, crystal, tmp_path):
     magnetic = Structure(
         crystal.numbers,
         crystal.positions,
@@ -64,20 +75,22 @@ def test_walkers_survive_a_file_bit_by_bit(structure, crystal, tmp_path):
         magmoms=[1.0, -1.0],
         fixed=[True, False],
     )
-    walkers = Walkers.start([structure, magnetic], [4, 7], 300.0, seed=2)
+    if changes.get("ensemble") == "npt":
+        structure, magnetic = crystal, crystal
+    walkers = start([structure, magnetic], [4, 7], seed=2, **changes)
     walkers.steps[:] = [11, 12]
 
     def move(walkers):
         forces = -0.1 * walkers.positions
-        integrator = INTEGRATORS["langevin"](1.0, 0.02)
+        moves = integrator(walkers, **changes)
         for _ in range(5):
-            integrator.begin(walkers, forces)
-            integrator.finish(walkers, forces)
+            moves.begin(walkers, forces, torch.zeros((2, 3, 3)).double())
+            moves.finish(walkers, forces)
 
     move(walkers)
     walkers.half_stepped = True
-    walkers.save(tmp_path / "walkers.h5")
-    loaded = Walkers.load(tmp_path / "walkers.h5")
+    save_walkers(walkers, tmp_path / "walkers.h5")
+    loaded = load_walkers(tmp_path / "walkers.h5")
     for one in (0, 1):
         assert structure_key(loaded.structure(one), "") == structure_key(walkers.structure(one), "")
         assert np.array_equal(loaded.structure(one).fixed, walkers.structure(one).fixed)
@@ -88,19 +101,23 @@ def test_walkers_survive_a_file_bit_by_bit(structure, crystal, tmp_path):
     move(loaded)
     assert torch.equal(loaded.positions, walkers.positions)
     assert torch.equal(loaded.momenta, walkers.momenta)
+    assert torch.equal(loaded.batch.cells, walkers.batch.cells)
+    assert np.array_equal(loaded.chains, walkers.chains)
+    assert walkers.chains.any() == (changes.get("thermostat") == "nhc")
+    assert np.array_equal(loaded.pressures, walkers.pressures)
     assert np.array_equal(loaded.kinetic_temperatures(), walkers.kinetic_temperatures())
 
 
 def test_a_missing_or_damaged_file_is_named(tmp_path):
     with pytest.raises(JournalError, match=r"gone\.h5 is missing"):
-        Walkers.load(tmp_path / "gone.h5")
+        load_walkers(tmp_path / "gone.h5")
     (tmp_path / "bad.h5").write_bytes(b"nothing of use")
     with pytest.raises(JournalError, match=r"bad\.h5 can't be read"):
-        Walkers.load(tmp_path / "bad.h5")
+        load_walkers(tmp_path / "bad.h5")
 
 
 def test_selected_walkers_come_back_to_their_place(structure, crystal):
-    walkers = Walkers.start([structure, crystal, structure], [0, 1, 2], 300.0, seed=2)
+    walkers = start([structure, crystal, structure], seed=2)
     before = walkers.positions.clone()
     part = walkers.select([2, 1])
     assert part.trajectories.tolist() == [2, 1]
@@ -115,7 +132,7 @@ def test_selected_walkers_come_back_to_their_place(structure, crystal):
 
 
 def test_reset_gives_new_velocities(structure, crystal):
-    walkers = Walkers.start([structure, crystal], [0, 1], 300.0, seed=2)
+    walkers = start([structure, crystal], seed=2)
     momenta = walkers.momenta.clone()
     walkers.positions.add_(1.0)
     walkers.reset(0, structure)

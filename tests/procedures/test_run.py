@@ -23,7 +23,7 @@ from fhi_al.events import (
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.procedures.state import State
-from fhi_al.procedures.threshold import Threshold
+from fhi_al.procedures.threshold import Thresholds
 from fhi_al.simulated import SimulatedWorker, simulated_rules
 
 
@@ -111,29 +111,35 @@ def check_invariants(state: State) -> None:
     audit_every=st.sampled_from([0, 20]),
     converge_initial=st.booleans(),
     max_initial_set_size=st.sampled_from([None, 16]),
+    n_geometries=st.sampled_from([1, 3]),
+    threshold_systems=st.sampled_from([(), ("a", "b", "a")]),
 )
 def test_invariants_hold_in_every_order(
     seed, groups, death, rejects, unstable, repeats, **changes: object
 ) -> None:
     rules = simulated_rules(**changes)
     worker = SimulatedWorker(rules, seed, rejects=rejects, unstable=unstable, repeats=repeats)
-    threshold = Threshold(rules.threshold)
+    thresholds = Thresholds(rules.threshold, rules.threshold_systems)
     journal = []
     for state, event in simulate(rules, worker, random.Random(seed), groups=groups, death=death):
         check_invariants(state)
         journal.append(event)
         if isinstance(event, Advanced):
             for check in event.checks:
-                for uncertainty in check.uncertainties:
-                    threshold.add(uncertainty)
+                pairs = zip(check.trajectories, check.uncertainties, strict=True)
+                for trajectory, uncertainty in pairs:
+                    thresholds.of(trajectory).add(uncertainty)
             assert state.active
-            assert tuple(state.active.history) == threshold.history
+            for trajectory, system in enumerate(rules.threshold_systems or ("",)):
+                known = state.active.histories.get(system, ())
+                assert tuple(known) == thresholds.of(trajectory).history
         for effect in wanted(state):
             if isinstance(effect, Advance):
                 # What molecular dynamics compares with follows from the journal alone.
-                known = Threshold(rules.threshold, effect.history, effect.n_estimates)
-                assert known.value == threshold.value
-                assert known.n_estimates == threshold.n_estimates
+                for known in effect.histories:
+                    expected = thresholds.of_system(known.system)
+                    assert known.values == expected.history
+                    assert known.n_estimates == expected.n_estimates
     assert state.stage == "done"
     assert fold(journal) == state, "the state does not follow from the journal"
     if not death:

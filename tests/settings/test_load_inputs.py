@@ -41,7 +41,7 @@ def test_three_lines_are_enough(folder):
     inputs = load_inputs(folder())
     assert isinstance(inputs.reference, XtbSettings)
     assert inputs.al.active_learning.initial_sampling == "perturb"
-    assert inputs.al.md.temperature_K == 300
+    assert [settings.temperature_K for settings in inputs.al.md] == [(300,)]
     assert inputs.warnings == ()
     assert inputs.control is None
     assert inputs.elements == ("H", "O")
@@ -57,7 +57,7 @@ def test_inputs_can_be_pickled_and_not_changed(folder):
     assert (again.mace, again.al) == (inputs.mace, inputs.al)
     np.testing.assert_array_equal(again.structure.positions, inputs.structure.positions)
     with pytest.raises(ValueError, match="frozen"):
-        inputs.al.md.seed = 2
+        inputs.al.md[0].seed = (2,)
 
 
 def test_import_is_light():
@@ -105,6 +105,8 @@ def another_value(default: object, choices: tuple[object, ...]) -> object:
     """A valid value that is not the default."""
     if choices:
         return next((choice for choice in choices if choice != default), choices[0])
+    if isinstance(default, tuple):
+        return another_value(default[0], ())
     if isinstance(default, bool):
         return not default
     if isinstance(default, int):
@@ -119,6 +121,7 @@ def test_every_key_of_the_manual_lands_in_an_attribute(folder, file, section, ke
     def attribute(inputs):
         where = inputs.mace if file == "mace" else inputs.al
         part = getattr(where, section.lower())
+        part = part[0] if section == "MD" else part
         return part, NEW_NAMES.get(key, key)
 
     part, name = attribute(load_inputs(folder()))
@@ -138,6 +141,8 @@ def test_every_key_of_the_manual_lands_in_an_attribute(folder, file, section, ke
     if isinstance(got, Path):
         got = got.relative_to(inputs.directory)
         value = Path(value)
+    if isinstance(got, tuple) and not isinstance(value, list):
+        value = [value]
     assert got == (tuple(value) if isinstance(value, list) else value)
     assert part.given(name)
 
@@ -170,7 +175,7 @@ def test_files_in_the_terms_of_the_original_program_load(folder, aims, monkeypat
     if name == "molecule":
         assert inputs.al.active_learning.threshold_factor == pytest.approx(0.8)
         assert inputs.al.active_learning.initial_accuracy_factor == 2.5
-        assert inputs.al.md.friction_per_fs == 0.001
+        assert inputs.al.md[0].friction_per_fs == 0.001
         assert inputs.mace.training.weight_decay == 5e-7
         assert inputs.mace.architecture.atomic_energies == {
             "H": -13.587,
@@ -247,7 +252,15 @@ def test_choices_are_those_of_mace():
         ("ACTIVE_LEARNING: {initial_models: [geometry.in]}", "got 1 files, expected ensemble_size"),
         ("ACTIVE_LEARNING: {dataset_dir: $NO_SUCH_VARIABLE/x}", "$NO_SUCH_VARIABLE is not set"),
         ("ACTIVE_LEARNING: {uncertainty: max_atomic}", "did you mean max_atomic_sd?"),
-        ("MD: {stat_ensemble: NPT}", "the supported ones are nve and nvt"),
+        ("MD: {stat_ensemble: NPT}", "geometry.in is not; use nvt for it"),
+        ("MD: {stat_ensemble: NPH}", "the supported ones are nve, nvt and npt"),
+        ("MD: {temperature_end_K: 500}", "needs one of ramp_steps and ramp_labels"),
+        ("MD: {ramp_steps: 500}", "needs temperature_end_K or pressure_end_GPa"),
+        ("MD: []", "got an empty list"),
+        ("MD: [{seed: 1}, {sed: 2}]", "MD[1].sed is not a setting; did you mean seed?"),
+        ("MD: {trajectories: [1]}", "no settings are for the trajectories 0, 2, 3"),
+        ("MD: [{}, {trajectories: 4}]", "got 4, expected numbers below num_trajectories (4)"),
+        ("MD: [{}, {geometries: a.xyz}]", "got 'a.xyz', expected one of geometry.in"),
         ("MD: {thermostat: nose-hoover}", "expected 'langevin'"),
         ("MD: {temperature: 300, temperature_K: 300}", "old name of temperature_K"),
         ("PARALLEL: {ml_rank: 2}", "did you mean ml_ranks?"),

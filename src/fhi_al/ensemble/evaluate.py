@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from ase.formula import Formula
 from mace.data import AtomicData
 
 from fhi_al.effects import Evaluate
@@ -27,7 +29,7 @@ class _Deviations:
     forces: list[FloatArray] = field(default_factory=list)
     energies: list[FloatArray] = field(default_factory=list)
 
-    def errors(self, who: str, data: Literal["validation", "test"]) -> Errors:
+    def errors(self, who: str, data: Literal["validation", "test"], system: str = "") -> Errors:
         forces, energies = np.concatenate(self.forces), np.concatenate(self.energies)
         return Errors(
             who=who,
@@ -37,6 +39,7 @@ class _Deviations:
             energy_mae=float(np.abs(energies).mean()),
             energy_rmse=float(np.sqrt(np.square(energies).mean())),
             n_structures=len(energies),
+            system=system,
         )
 
 
@@ -83,6 +86,10 @@ def _measure(
     models = committee.models()
     members = [_Deviations() for _ in effect.members]
     mean = _Deviations()
+    symbols = np.array(committee.inputs.elements)
+    formulas = [_formula(symbols[graph.node_attrs.argmax(1).cpu()]) for graph in graphs]
+    systems = {formula: _Deviations() for formula in dict.fromkeys(formulas)}
+    done = 0
     for batch in loader(graphs, committee.inputs.mace.training.valid_batch_size):
         batch = batch.to(device)
         predictions = []
@@ -92,11 +99,27 @@ def _measure(
             yield
         energies, forces = (np.mean(values, axis=0) for values in zip(*predictions, strict=True))
         _add(mean, batch, energies, forces)
+        ptr = batch.ptr.cpu().numpy()
+        for i, (first, last) in enumerate(pairwise(ptr)):
+            of_system = systems[formulas[done + i]]
+            of_system.energies.append(mean.energies[-1][i : i + 1])
+            of_system.forces.append(mean.forces[-1][first:last])
+        done += len(ptr) - 1
     errors = [
         deviations.errors(f"member {index}", data)
         for index, deviations in zip(effect.members, members, strict=True)
     ]
-    return errors + ([mean.errors("committee", data)] if len(members) > 1 else [])
+    if len(members) > 1:
+        errors.append(mean.errors("committee", data))
+    if len(systems) > 1:
+        who = "committee" if len(members) > 1 else errors[0].who
+        errors += [found.errors(who, data, system) for system, found in systems.items()]
+    return errors
+
+
+def _formula(symbols: Iterable[str]) -> str:
+    formula: str = Formula.from_list([str(symbol) for symbol in symbols]).format("hill")
+    return formula
 
 
 def _predict(model: torch.nn.Module, batch: Any) -> tuple[FloatArray, FloatArray]:

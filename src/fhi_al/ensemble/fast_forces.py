@@ -13,31 +13,47 @@ import torch
 from fhi_al.ensemble.compilation import PATIENCE_SECONDS, Code, tensors_of
 from fhi_al.ensemble.padding import Shape, Tensors, pad
 
-Forces = tuple[torch.Tensor, torch.Tensor]
-"""(members, structures) energies in eV and (members, atoms, 3) forces in eV/Å."""
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+"""(members, structures) energies in eV, (members, atoms, 3) forces in eV/Å, and, where asked for,
+(members, structures, 3, 3) virials in eV."""
 
 
 @dataclass(frozen=True)
 class EnergyAndForces:
-    """Energies and forces of padded structures, by one member.
+    """Energies, forces and perhaps virials of padded structures, by one member.
 
     Attributes:
         cutoff: of the model, in Å.
+        virials: whether they are wanted.
     """
 
     cutoff: float
+    virials: bool = False
 
     def pad(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> Tensors:
         """Bring inputs of a model to a shape."""
         return pad(inputs, shape, self.cutoff)
 
-    def __call__(self, model: Any, weights: Tensors, inputs: Tensors) -> Forces:
+    def __call__(self, model: Any, weights: Tensors, inputs: Tensors) -> tuple[torch.Tensor, ...]:
         """Evaluate the model with these weights."""
         positions = inputs["positions"].detach().requires_grad_(True)
         data = {**inputs, "positions": positions}
+        variables = [positions]
+        if self.virials:
+            strain = positions.new_zeros((len(inputs["head"]), 3, 3)).requires_grad_(True)
+            symmetric = (strain + strain.transpose(1, 2)) / 2
+            owner, sender = inputs["batch"], inputs["edge_index"][0]
+            shifts = inputs["shifts"]
+            data["positions"] = positions + _strained(positions, symmetric[owner])
+            data["shifts"] = shifts + _strained(shifts, symmetric[owner[sender]])
+            variables.append(strain)
         out = torch.func.functional_call(model, weights, (data,), {"compute_force": False})
-        (gradient,) = torch.autograd.grad(out["energy"].sum(), positions)
-        return out["energy"].detach(), -gradient
+        gradients = torch.autograd.grad(out["energy"].sum(), variables)
+        return out["energy"].detach(), *(-gradient for gradient in gradients)
+
+
+def _strained(vectors: torch.Tensor, strain: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("be,bec->bc", vectors, strain)
 
 
 class FastForces:
@@ -51,42 +67,57 @@ class FastForces:
     def __init__(self, expected: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._expected = expected
         self._patience = patience_seconds
-        self._code: Code | None = None
+        self._codes: dict[bool, Code] = {}
+        self._path = "eager"
 
     @property
     def path(self) -> str:
         """How forces were computed the last time: `eager` or `compiled`."""
-        return "eager" if self._code is None else self._code.path
+        return self._path
 
     def load(self, models: Sequence[Any]) -> None:
         """Take other models, or the same with other weights."""
         self._model = models[0]
         self._weights = [tensors_of(model) for model in models]
-        function = EnergyAndForces(float(self._model.r_max))
-        if self._code is None or self._code.function != function:
-            self._code = Code(function, "the committee's forces", self._patience)
-        self._code.trusted = False
+        for virials, code in list(self._codes.items()):
+            if code.function != EnergyAndForces(float(self._model.r_max), virials):
+                del self._codes[virials]
+            code.trusted = False
 
-    def evaluate(self, inputs: Tensors, eager: Callable[[], Forces]) -> Forces:
+    def evaluate(
+        self, inputs: Tensors, eager: Callable[[], Outputs], count: int, virials: bool
+    ) -> Outputs:
         """Energies and forces of a batch that molecular dynamics moves.
 
         Args:
             inputs: of a model.
             eager: evaluates the same with the models themselves.
+            count: members to ask, from the first one.
+            virials: whether they are wanted.
         """
-        code = self._code
-        assert code is not None
+        code = self._code(virials)
         if not code.find(self._model, inputs, Shape.with_room(inputs, self._expected)):
             began = time.perf_counter()
             out = eager()
             code.spend(time.perf_counter() - began)
-            return out
-        if not code.trusted:
-            return self._check(code, inputs, eager)
-        code.path = "compiled"
-        return self._run(code, inputs)
+        elif not code.trusted:
+            out = self._check(code, inputs, eager, count)
+        else:
+            code.path = "compiled"
+            out = self._run(code, inputs, count)
+        self._path = code.path
+        return out
 
-    def _check(self, code: Code, inputs: Tensors, eager: Callable[[], Forces]) -> Forces:
+    def _code(self, virials: bool) -> Code:
+        if virials not in self._codes:
+            function = EnergyAndForces(float(self._model.r_max), virials)
+            what = "the committee's forces and stress" if virials else "the committee's forces"
+            self._codes[virials] = Code(function, what, self._patience)
+        return self._codes[virials]
+
+    def _check(
+        self, code: Code, inputs: Tensors, eager: Callable[[], Outputs], count: int
+    ) -> Outputs:
         """Compare with the eager models, in values and, the first time, in speed."""
         began = time.perf_counter()
         out = eager()
@@ -94,18 +125,23 @@ class FastForces:
         fast = math.inf
         for _ in range(3):
             began = time.perf_counter()
-            _, forces = self._run(code, inputs)
+            _, forces, virials = self._run(code, inputs, count)
             fast = min(fast, time.perf_counter() - began)
         largest = float(out[1].abs().max())
         if math.isfinite(largest):
             error = float((forces - out[1]).abs().max())
+            if virials is not None and out[2] is not None:
+                # As errors of forces: a virial sums forces times distances.
+                scale = largest / max(float(out[2].abs().max()), largest)
+                error = max(error, scale * float((virials - out[2]).abs().max()))
             code.judge(error, max(largest, 0.01), "eV/Å", eager=slow, fast=fast)
         return out
 
-    def _run(self, code: Code, inputs: Tensors) -> Forces:
+    def _run(self, code: Code, inputs: Tensors, count: int) -> Outputs:
         structures, atoms = len(inputs["head"]), len(inputs["positions"])
-        results = [code(weights, inputs) for weights in self._weights]
-        return (
-            torch.stack([energies[:structures].double() for energies, _ in results]),
-            torch.stack([forces[:atoms].double() for _, forces in results]),
-        )
+        results = [code(weights, inputs) for weights in self._weights[:count]]
+        energies = torch.stack([result[0][:structures].double() for result in results])
+        forces = torch.stack([result[1][:atoms].double() for result in results])
+        if len(results[0]) == 2:
+            return energies, forces, None
+        return energies, forces, torch.stack([out[2][:structures].double() for out in results])

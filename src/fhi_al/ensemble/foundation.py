@@ -120,7 +120,13 @@ def so3lr_driver(inputs: Inputs, device: str | torch.device) -> CalculatorDriver
             "with `pip install fhi_al[so3lr]`, or choose mace-mp0, perturb, aimd, or the path of a "
             "MACE model file."
         ) from error
-    charge, unpaired = charge_and_unpaired(inputs.structure, inputs.control)
+    states = {charge_and_unpaired(structure, inputs.control) for structure in inputs.structures}
+    if len(states) > 1:
+        raise InputError(
+            f"{_WHERE}: so3lr samples structures of one charge and spin, but the geometries have "
+            f"several: {sorted(states, key=str)}; choose mace-mp0, perturb or aimd."
+        )
+    ((charge, unpaired),) = states
     return CalculatorDriver(calculator, {"charge": charge, "total_spin": float(unpaired or 0)})
 
 

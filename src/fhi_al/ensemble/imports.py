@@ -130,7 +130,7 @@ def _look_at(path: Path, label: Label, folder: RunFolder) -> None:
         structure.positions,
         structure.cell,
         structure.pbc,
-        settings.md.min_distance_factor,
+        min(md.min_distance_factor for md in settings.md),
     )
     try:
         check_net_force(label, settings.active_learning.max_net_force_eV_per_A)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from mace.data import compute_average_E0s
 from mace.modules import compute_avg_num_neighbors, scaling_classes
 from mace.tools import AtomicNumberTable
@@ -170,8 +170,8 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def elements(inputs: Inputs) -> tuple[int, ...]:
-    """Atomic numbers in geometry.in, sorted: the elements of all models."""
-    return tuple(sorted(set(inputs.structure.numbers.tolist())))
+    """Atomic numbers in all geometries, sorted: the elements of all models."""
+    return tuple(atomic_numbers[symbol] for symbol in inputs.elements)
 
 
 def member_seeds(seed: int, size: int) -> list[int]:

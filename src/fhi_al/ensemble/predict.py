@@ -11,7 +11,7 @@ import torch
 from ase.calculators.calculator import Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from fhi_al.ensemble.fast_forces import FastForces
+from fhi_al.ensemble.fast_forces import FastForces, Outputs
 from fhi_al.md.batch import Batch
 from fhi_al.md.neighbors import Edges, NeighborLists
 from fhi_al.structure import Structure
@@ -50,9 +50,21 @@ class Driver(Protocol):
         """Make lists to be handed to `predict` while the same structures move."""
 
     def predict(
-        self, batch: Batch, lists: NeighborLists | None = None, *, stress: bool = False
+        self,
+        batch: Batch,
+        lists: NeighborLists | None = None,
+        *,
+        stress: bool = False,
+        only_first: bool = False,
     ) -> Prediction:
-        """Compute energies and forces of all structures, and stress if wanted."""
+        """Compute energies and forces of all structures, and stress if wanted.
+
+        Args:
+            batch: the structures.
+            lists: from `neighbor_lists`, used for this batch only; None: search now.
+            stress: whether to compute it.
+            only_first: ask the first member only.
+        """
 
 
 class CommitteePredictor:
@@ -116,7 +128,12 @@ class CommitteePredictor:
         return NeighborLists(self.cutoff, self.skin)
 
     def predict(
-        self, batch: Batch, lists: NeighborLists | None = None, *, stress: bool = False
+        self,
+        batch: Batch,
+        lists: NeighborLists | None = None,
+        *,
+        stress: bool = False,
+        only_first: bool = False,
     ) -> Prediction:
         """Evaluate all structures with all members.
 
@@ -124,18 +141,25 @@ class CommitteePredictor:
             batch: the structures.
             lists: from `neighbor_lists`, used for this batch only; None: search now.
             stress: whether to compute it.
+            only_first: ask the first member only.
         """
+        count = 1 if only_first else len(self)
         edges = (lists or NeighborLists(self.cutoff, 0.0)).edges(batch)
         if not self.one_by_one:
             inputs = self._inputs(batch, edges)
-            if self._fast is not None and lists is not None and not stress:
-                return Prediction(*self._fast.evaluate(inputs, lambda: self._forces(inputs)))
-            return self._evaluate(batch, inputs, stress)
+            if self._fast is not None and lists is not None:
+                return self._finished(
+                    batch,
+                    *self._fast.evaluate(
+                        inputs, lambda: self._outputs(inputs, count, stress), count, stress
+                    ),
+                )
+            return self._finished(batch, *self._outputs(inputs, count, stress))
         parts = []
         for i in range(len(batch)):
             one = batch.one(i)
             inputs = self._inputs(one, _edges_of(edges, batch, i))
-            parts.append(self._evaluate(one, inputs, stress))
+            parts.append(self._finished(one, *self._outputs(inputs, count, stress)))
         return Prediction(
             energies=torch.cat([part.energies for part in parts], dim=1),
             forces=torch.cat([part.forces for part in parts], dim=1),
@@ -144,12 +168,13 @@ class CommitteePredictor:
             else None,
         )
 
-    def _forces(self, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        energies, forces, _ = self._outputs(inputs, virials=False)
-        return energies, forces
-
-    def _evaluate(self, batch: Batch, inputs: dict[str, torch.Tensor], stress: bool) -> Prediction:
-        energies, forces, virials = self._outputs(inputs, virials=stress)
+    def _finished(
+        self,
+        batch: Batch,
+        energies: torch.Tensor,
+        forces: torch.Tensor,
+        virials: torch.Tensor | None,
+    ) -> Prediction:
         if virials is None:
             return Prediction(energies, forces)
         volumes = torch.linalg.det(batch.cells).abs()
@@ -157,9 +182,8 @@ class CommitteePredictor:
         scale = torch.where(volumes > 0, -1.0 / volumes, 0.0)
         return Prediction(energies, forces, virials * scale[:, None, None])
 
-    def _outputs(
-        self, inputs: dict[str, torch.Tensor], *, virials: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def _outputs(self, inputs: dict[str, torch.Tensor], count: int, virials: bool) -> Outputs:
+        """Ask the first members themselves."""
         outputs = [
             # The model marks and replaces entries of what it is given.
             model(
@@ -167,7 +191,7 @@ class CommitteePredictor:
                 compute_force=True,
                 compute_virials=virials,
             )
-            for model in self._models
+            for model in self._models[:count]
         ]
         energies, forces, strain = (
             torch.stack([out[name].detach().double() for out in outputs])
@@ -216,7 +240,12 @@ class CalculatorDriver:
         """A calculator keeps its own."""
 
     def predict(
-        self, batch: Batch, lists: NeighborLists | None = None, *, stress: bool = False
+        self,
+        batch: Batch,
+        lists: NeighborLists | None = None,
+        *,
+        stress: bool = False,
+        only_first: bool = False,
     ) -> Prediction:
         """Evaluate all structures."""
         energies, forces, stresses = [], [], []

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from fhi_al import effects, events
 from fhi_al.ensemble.predict import Driver
-from fhi_al.ensemble.uncertainty import UNCERTAINTIES
-from fhi_al.errors import FhiAlError, JournalError
+from fhi_al.errors import EngineError, FhiAlError, JournalError
+from fhi_al.md.drive import Drive
 from fhi_al.md.guard import Guard
-from fhi_al.md.integrators import INTEGRATORS, Integrator
+from fhi_al.md.integrators import Integrator
 from fhi_al.md.perturb import perturbed
+from fhi_al.md.protocol import Protocol, Ramp
 from fhi_al.md.selection import Selection
-from fhi_al.md.shard import Shard
+from fhi_al.md.shard import Frame, Shard
 from fhi_al.md.team import LocalPart, Part, Report, follow
 from fhi_al.md.walker import Walkers
+from fhi_al.md.walkers_file import load_walkers, save_walkers
 from fhi_al.procedures.threshold import ThresholdRule
-from fhi_al.structure import structure_key
+from fhi_al.structure import Label, structure_key
 
 if TYPE_CHECKING:
     from fhi_al.run_folder import RunFolder
@@ -68,11 +71,13 @@ def advance(
     settings = inputs.al.active_learning
     walkers = _walkers(effect, folder, driver)
     own = share(effect.trajectories, 1 + len(team), 0)
-    parts: list[Part] = [LocalPart(_shard(walkers, own, inputs, driver)), *team]
+    parts: list[Part] = [LocalPart(_shard(walkers, own, effect, inputs, driver)), *team]
     rule = ThresholdRule(
         settings.threshold_factor, settings.uncertainty_window, settings.uncertainty_warmup
     )
-    selection = Selection(effect, rule, settings.sanity_skip)
+    systems = [trajectory.system for trajectory in inputs.trajectories]
+    per_system = settings.threshold_scope == "system"
+    selection = Selection(effect, rule, settings.sanity_skip, systems if per_system else ())
     checks: list[events.Check] = []
     candidates: list[events.Candidate] = []
     steps: dict[int, int] = {}
@@ -112,7 +117,7 @@ def advance(
         part.end()
     for report in reports:
         walkers.assign(report.walkers)
-    walkers.save(folder.walkers(effect.id))
+    save_walkers(walkers, folder.walkers(effect.id))
     return events.Advanced(
         effect=effect.id,
         walkers=effect.id,
@@ -138,7 +143,7 @@ def help_advance(
     """
     own = share(effect.trajectories, comm.size, comm.rank)
     walkers = _walkers(effect, folder, driver)
-    yield from follow(_shard(walkers, own, folder.inputs, driver), comm)
+    yield from follow(_shard(walkers, own, effect, folder.inputs, driver), comm)
 
 
 def share(trajectories: Sequence[int], ranks: int, rank: int) -> tuple[int, ...]:
@@ -151,28 +156,42 @@ def _walkers(effect: effects.Advance, folder: RunFolder, driver: Driver) -> Walk
     inputs = folder.inputs
     count = inputs.al.active_learning.num_trajectories
     if effect.walkers is None:
-        walkers = _start(inputs, count, "active_learning", driver.device)
+        walkers = _start(inputs, driver.device)
     else:
-        walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
+        walkers = load_walkers(folder.walkers(effect.walkers), driver.device)
         if len(walkers) < count:
             # The number of trajectories was raised since.
-            more = _start(inputs, count, "active_learning", driver.device)
+            more = _start(inputs, driver.device)
             more.assign(walkers)
             walkers = more
-        walkers.temperatures[:] = inputs.al.md.temperature_K
     for reset in effect.resets:
-        structure = inputs.structure
+        geometry = inputs.trajectories[reset.trajectory].geometry
+        structure = inputs.geometries[geometry].structure
         if reset.key is not None:
             structure = folder.labels.get(reset.key).structure
         walkers.reset(list(walkers.trajectories).index(reset.trajectory), structure)
     return walkers
 
 
-def _shard(walkers: Walkers, trajectories: Sequence[int], inputs: Inputs, driver: Driver) -> Shard:
+def _shard(
+    walkers: Walkers,
+    trajectories: Sequence[int],
+    effect: effects.Advance,
+    inputs: Inputs,
+    driver: Driver,
+) -> Shard:
     index = {int(trajectory): i for i, trajectory in enumerate(walkers.trajectories)}
     moving = walkers.select(index[trajectory] for trajectory in trajectories)
-    uncertainty = UNCERTAINTIES[inputs.al.active_learning.uncertainty]
-    return Shard(moving, driver, _integrator(inputs), uncertainty, _guard(inputs))
+    settings = inputs.al.active_learning
+    drive = Drive(
+        driver,
+        moving,
+        [inputs.trajectories[trajectory].protocol for trajectory in trajectories],
+        settings.uncertainty,
+        one_member=settings.driver == "member",
+        n_train=effect.n_train,
+    )
+    return Shard(moving, drive, _guard(inputs, trajectories))
 
 
 def sample(
@@ -197,12 +216,15 @@ def sample(
     else:
         assert driver is not None
         walkers, keys = effect.id, (yield from _sample_trajectory(effect, folder, driver))
+    structures = folder.inputs.structures
     return events.Sampled(
         effect=effect.id,
         walkers=walkers,
         keys=tuple(keys),
         seconds=time.monotonic() - began,
-        compositions=(folder.inputs.structure.composition,) * len(keys),
+        compositions=tuple(
+            structures[(effect.first + i) % len(structures)].composition for i in range(len(keys))
+        ),
     )
 
 
@@ -211,9 +233,10 @@ def _perturb(effect: effects.Sample, folder: RunFolder) -> Generator[None, None,
     settings = inputs.al.active_learning
     keys = []
     for index in range(effect.first, effect.first + effect.count):
+        geometry = index % len(inputs.geometries)
         structure = perturbed(
-            inputs.structure,
-            inputs.al.md.seed,
+            inputs.geometries[geometry].structure,
+            inputs.trajectories[geometry].protocol.seed,
             index,
             settings.perturb_displacement_A,
             settings.perturb_strain,
@@ -227,36 +250,31 @@ def _sample_trajectory(
     effect: effects.Sample, folder: RunFolder, driver: Driver
 ) -> Generator[None, None, list[str]]:
     inputs = folder.inputs
+    everywhere = range(len(inputs.geometries))
+    protocols = [_sampling_protocol(inputs, geometry) for geometry in everywhere]
     if effect.walkers is None:
-        walkers = _start(inputs, 1, "foundation", driver.device)
+        walkers = _start_sampling(inputs, everywhere, "foundation", driver.device)
     else:
-        walkers = Walkers.load(folder.walkers(effect.walkers), driver.device)
-    uncertainty = UNCERTAINTIES["max_atomic_sd"]
-    shard = Shard(walkers, driver, _integrator(inputs), uncertainty, _guard(inputs))
+        walkers = load_walkers(folder.walkers(effect.walkers), driver.device)
+    shard = Shard(walkers, Drive(driver, walkers, protocols), _guard(inputs, everywhere))
     keys: list[str] = []
     breakdowns = 0
     while len(keys) < effect.count:
-        (frame,) = yield from shard.advance(inputs.al.active_learning.skip_step_initial)
-        if frame.broken:
-            # It is back at the sample before, with other velocities.
-            log.warning(
-                "MD with the pretrained model is unstable after step %d: %s; it goes back",
-                frame.frontier,
-                frame.broken,
-            )
-            breakdowns += 1
-            if breakdowns >= _MAX_BREAKDOWNS:
-                raise FhiAlError(
-                    f"MD with the pretrained model broke down {breakdowns} times in a row after "
-                    f"step {frame.step}, the last time with {frame.broken}: it doesn't know this "
-                    "system. Choose another ACTIVE_LEARNING.initial_sampling (perturb, aimd), or a "
-                    "smaller MD.timestep_fs"
-                )
-            continue
-        breakdowns = 0
-        structure, _ = shard.structure(0)
-        keys.append(folder.structures.put(structure, folder.engine_digest))
-    walkers.save(folder.walkers(effect.id))
+        frames = yield from shard.advance(inputs.al.active_learning.skip_step_initial)
+        # Geometries take turns over all rounds; a frame that isn't wanted any more is left.
+        for geometry in everywhere[(effect.first + len(keys)) % len(everywhere) :]:
+            frame = frames[geometry]
+            if frame.broken:
+                # It is back at the sample before, with other velocities; the next try is its.
+                breakdowns += 1
+                _complain(frame, breakdowns)
+                break
+            breakdowns = 0
+            structure, _ = shard.structure(geometry)
+            keys.append(folder.structures.put(structure, folder.engine_digest))
+            if len(keys) == effect.count:
+                break
+    save_walkers(walkers, folder.walkers(effect.id))
     return keys
 
 
@@ -276,52 +294,106 @@ def reference_step(effect: effects.ReferenceStep, folder: RunFolder) -> events.S
     began = time.monotonic()
     inputs = folder.inputs
     if effect.walkers is None:
-        walkers = _start(inputs, 1, "reference", "cpu")
+        walkers = _start_sampling(inputs, [effect.geometry], "reference", "cpu")
     else:
-        walkers = Walkers.load(folder.walkers(effect.walkers))
+        walkers = load_walkers(folder.walkers(effect.walkers))
         key = structure_key(walkers.structure(0), folder.engine_digest)
         if effect.label != key:
             raise JournalError(
                 f"{folder.walkers(effect.walkers)}: the walker is at structure {key}, "
                 f"but the label is of {effect.label}"
             )
-        forces = torch.tensor(folder.labels.get(key).forces)
-        integrator = _integrator(inputs)
+        label = folder.labels.get(key)
+        forces = torch.tensor(label.forces)
+        integrator = Integrator(walkers, [_sampling_protocol(inputs, effect.geometry)])
         if walkers.half_stepped:
             integrator.finish(walkers, forces)
-        integrator.begin(walkers, forces)
+        integrator.begin(walkers, forces, _stress(label) if integrator.needs_stress else None)
         walkers.half_stepped = True
         walkers.steps[0] = effect.step
-    walkers.save(folder.walkers(effect.id))
+    save_walkers(walkers, folder.walkers(effect.id))
     key = folder.structures.put(walkers.structure(0), folder.engine_digest)
     return events.Sampled(
-        effect=effect.id, walkers=effect.id, keys=(key,), seconds=time.monotonic() - began
+        effect=effect.id,
+        walkers=effect.id,
+        keys=(key,),
+        seconds=time.monotonic() - began,
+        geometry=effect.geometry,
     )
 
 
-def _guard(inputs: Inputs) -> Guard:
-    return Guard(inputs.al.md, inputs.structure)
+def _complain(frame: Frame, breakdowns: int) -> None:
+    log.warning(
+        "MD with the pretrained model is unstable after step %d: %s; it goes back",
+        frame.frontier,
+        frame.broken,
+    )
+    if breakdowns >= _MAX_BREAKDOWNS:
+        raise FhiAlError(
+            f"MD with the pretrained model broke down {breakdowns} times in a row after "
+            f"step {frame.step}, the last time with {frame.broken}: it doesn't know this "
+            "system. Choose another ACTIVE_LEARNING.initial_sampling (perturb, aimd), or a "
+            "smaller MD.timestep_fs"
+        )
 
 
-def _integrator(inputs: Inputs) -> Integrator:
-    settings = inputs.al.md
-    return INTEGRATORS[_name(inputs)](settings.timestep_fs, settings.friction_per_fs)
+def _guard(inputs: Inputs, trajectories: Iterable[int]) -> Guard:
+    dealt = [inputs.trajectories[trajectory] for trajectory in trajectories]
+    return Guard(
+        [inputs.al.md[trajectory.section] for trajectory in dealt],
+        [inputs.geometries[trajectory.geometry].structure for trajectory in dealt],
+    )
 
 
-def _name(inputs: Inputs) -> str:
-    settings = inputs.al.md
-    return "nve" if settings.stat_ensemble == "nve" else settings.thermostat
+def _stress(label: Label) -> torch.Tensor:
+    """(1, 3, 3) in eV/Å^3."""
+    if label.stress is None:
+        raise EngineError(
+            "the reference gives no stress, which constant pressure needs; use another "
+            "initial_sampling, or nvt"
+        )
+    return torch.tensor(voigt_6_to_full_3x3_stress(label.stress)[None])
 
 
-def _start(inputs: Inputs, count: int, stream: str, device: torch.device | str) -> Walkers:
-    """Begin trajectories at geometry.in; the first with the velocities that it may hold."""
+def _sampling_protocol(inputs: Inputs, geometry: int) -> Protocol:
+    """How initial structures are sampled: as the first trajectory moves, at its first conditions.
+
+    Ramps and bias are for active learning.
+    """
+    protocol = inputs.trajectories[geometry].protocol
+    return replace(
+        protocol,
+        temperature=Ramp.constant(protocol.temperature.start),
+        pressure=Ramp.constant(protocol.pressure.start),
+        bias=0.0,
+    )
+
+
+def _start(inputs: Inputs, device: torch.device | str) -> Walkers:
+    """Begin the trajectories of active learning; the first of each geometry as it moves there."""
+    dealt = inputs.trajectories[: inputs.al.active_learning.num_trajectories]
+    geometries = [inputs.geometries[trajectory.geometry] for trajectory in dealt]
     return Walkers.start(
-        [inputs.structure] * count,
-        range(count),
-        inputs.al.md.temperature_K,
-        inputs.al.md.seed,
+        [geometry.structure for geometry in geometries],
+        range(len(dealt)),
+        [trajectory.protocol for trajectory in dealt],
+        velocities=[
+            geometry.velocities if trajectory.velocities else None
+            for geometry, trajectory in zip(geometries, dealt, strict=True)
+        ],
+        device=device,
+    )
+
+
+def _start_sampling(
+    inputs: Inputs, geometries: Sequence[int], stream: str, device: torch.device | str
+) -> Walkers:
+    """Begin one trajectory at each of these geometries, for the initial dataset."""
+    return Walkers.start(
+        [inputs.geometries[geometry].structure for geometry in geometries],
+        geometries,
+        [_sampling_protocol(inputs, geometry) for geometry in geometries],
         stream=stream,
-        conserves_momentum=INTEGRATORS[_name(inputs)].conserves_momentum,
-        velocities=[inputs.velocities, *[None] * (count - 1)],
+        velocities=[inputs.geometries[geometry].velocities for geometry in geometries],
         device=device,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,18 +50,20 @@ class Guard:
     """Tells whether a walker is still what the settings call sane.
 
     Args:
-        settings: the MD section, with the limits.
-        start: geometry.in, whose cell a cell is compared with.
+        settings: the MD section of each walker, with the limits.
+        starts: the geometry of each walker, whose cell its cell is compared with.
 
     Attributes:
-        max_force: limit of the components of forces, in eV/Å.
+        max_force: lowest limit of the components of forces, in eV/Å.
     """
 
-    def __init__(self, settings: MdSettings, start: Structure) -> None:
-        self._settings = settings
-        self.max_force = settings.max_force_eV_per_A
-        self._nearest: dict[bytes, FloatArray] = {}
-        self._volume = abs(float(np.linalg.det(start.cell)))
+    def __init__(self, settings: Sequence[MdSettings], starts: Sequence[Structure]) -> None:
+        self._settings = list(settings)
+        self._forces = torch.tensor([one.max_force_eV_per_A for one in settings])
+        self._speeds = torch.tensor([one.max_speed_A_per_fs for one in settings])
+        self.max_force = float(self._forces.min())
+        self._nearest: dict[tuple[bytes, float], FloatArray] = {}
+        self._volumes = [abs(float(np.linalg.det(start.cell))) for start in starts]
 
     def calm(self, forces: torch.Tensor) -> bool:
         """Whether all forces are finite and below the limit: the check of every step.
@@ -92,6 +94,8 @@ class Guard:
             forces=snapshot.forces[:, atoms].cpu().numpy(),
             degrees=int(walkers.degrees_of_freedom()[index]),
             temperature=float(walkers.temperatures[index]),
+            limits=self._settings[index],
+            start_volume=self._volumes[index],
         )
         return next(self._complaints(view), None)
 
@@ -113,34 +117,42 @@ class Guard:
         Returns:
             (walkers,) False only where nothing is wrong.
         """
-        batch, limits = walkers.batch, self._settings
+        batch = walkers.batch
+        most_force, most_speed = self._forces.to(batch.device), self._speeds.to(batch.device)
         # Written so that a NaN makes a suspect.
         strengths = batch.max(snapshot.forces.abs().amax(dim=(0, 2)))
         squares = (snapshot.momenta**2).sum(dim=1)
         speeds = batch.max(squares.sqrt() / walkers.masses) * units.fs
         kinetic = batch.sum(squares / walkers.masses).cpu().numpy()
         degrees = np.maximum(walkers.degrees_of_freedom(), 1)
-        hottest = np.array([limits.hottest(temperature) for temperature in walkers.temperatures])
-        calm = ((strengths < self.max_force) & (speeds <= limits.max_speed_A_per_fs)).cpu().numpy()
+        hottest = np.array(
+            [
+                limits.hottest(temperature)
+                for limits, temperature in zip(self._settings, walkers.temperatures, strict=True)
+            ]
+        )
+        calm = ((strengths < most_force) & (speeds <= most_speed)).cpu().numpy()
         calm &= kinetic / (degrees * units.kB) <= hottest
         positions = snapshot.positions.cpu().numpy()
         for index in np.flatnonzero(calm).tolist():
-            calm[index] = self._compact(walkers.structures[index], positions[batch.atoms(index)])
+            calm[index] = self._compact(
+                self._settings[index], walkers.structures[index], positions[batch.atoms(index)]
+            )
         result: BoolArray = ~calm
         return result
 
-    def _compact(self, structure: Structure, positions: FloatArray) -> bool:
+    def _compact(self, limits: MdSettings, structure: Structure, positions: FloatArray) -> bool:
         """Whether a small molecule has no atoms that overlap or are alone; False: look closely."""
         if structure.periodic or not 2 <= len(positions) <= _SMALL:
             return False
-        kind = structure.numbers.tobytes()
+        kind = structure.numbers.tobytes(), limits.min_distance_factor
         if kind not in self._nearest:
             radii = covalent_radii[structure.numbers]
             sums = (radii[:, None] + radii)[np.triu_indices(len(radii), 1)]
-            self._nearest[kind] = self._settings.min_distance_factor * sums
+            self._nearest[kind] = limits.min_distance_factor * sums
         distances = pdist(positions)
         near = bool((distances >= self._nearest[kind]).all())
-        return near and bool(distances.max() <= self._settings.max_separation_A)
+        return near and bool(distances.max() <= limits.max_separation_A)
 
     def frontier(self, walkers: Walkers, index: int, snapshots: list[Snapshot]) -> int:
         """Find the last sane snapshot of a walker by bisection.
@@ -163,7 +175,7 @@ class Guard:
         return sane
 
     def _complaints(self, view: _View) -> Iterator[str]:
-        limits = self._settings
+        limits = view.limits
         symbols = [chemical_symbols[number] for number in view.structure.numbers]
         for name, values in (("positions", view.positions), ("momenta", view.momenta)):
             if not np.isfinite(values).all():
@@ -172,10 +184,10 @@ class Guard:
             yield "forces are not finite"
         strength = np.abs(view.forces).max(axis=(0, 2))
         largest = int(strength.argmax())
-        if strength[largest] >= self.max_force:
+        if strength[largest] >= limits.max_force_eV_per_A:
             yield (
                 f"a force of {strength[largest]:.4g} eV/Å on atom {largest + 1} "
-                f"({symbols[largest]}; limit {self.max_force:g} eV/Å)"
+                f"({symbols[largest]}; limit {limits.max_force_eV_per_A:g} eV/Å)"
             )
         masses = atomic_masses[view.structure.numbers]
         # ASE's unit of time is not the fs.
@@ -191,7 +203,7 @@ class Guard:
         hottest = limits.hottest(view.temperature)
         if temperature > hottest:
             yield f"a temperature of {temperature:.0f} K (limit {hottest:.0f} K)"
-        if self._volume and (what := self._of_cell(view.cell)):
+        if view.start_volume and (what := _of_cell(view)):
             yield what
         structure = view.structure
         numbers, pbc = structure.numbers, structure.pbc
@@ -201,18 +213,6 @@ class Guard:
             what := flown_off(numbers, view.positions, limits.max_separation_A)
         ):
             yield what
-
-    def _of_cell(self, cell: FloatArray) -> str | None:
-        volume, limit = abs(float(np.linalg.det(cell))), self._settings.max_volume_factor
-        if not self._volume / limit < volume < self._volume * limit:
-            return (
-                f"a cell of {volume:.4g} Å^3, {volume / self._volume:.2g} times that of "
-                f"geometry.in (limit {limit:g} or 1/{limit:g})"
-            )
-        flatness = volume / float(np.prod(np.linalg.norm(cell, axis=1)))
-        if flatness < _FLATTEST:
-            return f"a cell so flat that its volume is {flatness:.2g} of its edges' product"
-        return None
 
 
 _SMALL = 300
@@ -233,3 +233,18 @@ class _View:
     forces: FloatArray
     degrees: int
     temperature: float
+    limits: MdSettings
+    start_volume: float
+
+
+def _of_cell(view: _View) -> str | None:
+    volume, limit = abs(float(np.linalg.det(view.cell))), view.limits.max_volume_factor
+    if not view.start_volume / limit < volume < view.start_volume * limit:
+        return (
+            f"a cell of {volume:.4g} Å^3, {volume / view.start_volume:.2g} times that of its "
+            f"geometry (limit {limit:g} or 1/{limit:g})"
+        )
+    flatness = volume / float(np.prod(np.linalg.norm(view.cell, axis=1)))
+    if flatness < _FLATTEST:
+        return f"a cell so flat that its volume is {flatness:.2g} of its edges' product"
+    return None

@@ -3,37 +3,93 @@
 A step is split where the forces are needed: `begin` moves the walkers to their new positions,
 `finish` takes the forces there. So a step may lie in two processes, or days apart, when a
 reference calculation gives the forces.
+
+All walkers share the scheme, whatever their conditions: half a kick, half a drift, the bath, half a
+drift, half a kick. Without a bath that is velocity Verlet, with friction and noise it is BAOAB; the
+place of the bath has the smallest error in averages over positions for every thermostat.
+
+Source: Swope, Andersen, Berens, Wilson, J. Chem. Phys. 76, 637 (1982): velocity Verlet. Zhang, Liu,
+    Chen, Zheng, Yan, Liu, J. Chem. Phys. 147, 034109 (2017): thermostats in the middle.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Protocol
+from collections.abc import Sequence
 
 import torch
 from ase import units
 
+from fhi_al.md.barostats import BAROSTATS, Barostat
+from fhi_al.md.protocol import Protocol
+from fhi_al.md.thermostats import THERMOSTATS, Thermostat
 from fhi_al.md.walker import Walkers
 
 
-class Integrator(Protocol):
-    """What every entry of `INTEGRATORS` makes.
+class Integrator:
+    """Moves a batch of walkers, each by its own protocol.
+
+    Args:
+        walkers: to be moved; their targets of temperature and pressure are set.
+        protocols: one a walker, in order.
+        n_train: labels in the training set, for ramps.
 
     Attributes:
-        conserves_momentum: whether the total momentum stays as it is without outer forces.
+        needs_stress: whether `begin` needs it.
     """
 
-    conserves_momentum: bool
+    def __init__(self, walkers: Walkers, protocols: Sequence[Protocol], n_train: int = 0) -> None:
+        self._protocols = list(protocols)
+        self._n_train = n_train
+        self._ramps = any(
+            ramp.start != ramp.end for p in protocols for ramp in (p.temperature, p.pressure)
+        )
+        index = walkers.batch.structure_index
+        timesteps = torch.tensor(
+            [p.timestep_fs * units.fs for p in protocols], dtype=torch.float64, device=index.device
+        )
+        self._timestep = timesteps[index, None]
+        self._drift = self._timestep / 2 / walkers.masses[:, None]
+        self._thermostats: list[Thermostat] = []
+        self._barostats: list[Barostat] = []
+        for name, thermostat in THERMOSTATS.items():
+            mine = [
+                i
+                for i, protocol in enumerate(protocols)
+                if protocol.ensemble != "nve" and protocol.thermostat == name
+            ]
+            if mine:
+                self._thermostats.append(thermostat(walkers, mine, [protocols[i] for i in mine]))
+        for name, barostat in BAROSTATS.items():
+            mine = [
+                i
+                for i, protocol in enumerate(protocols)
+                if protocol.ensemble == "npt" and protocol.barostat == name
+            ]
+            if mine:
+                self._barostats.append(barostat(walkers, mine, [protocols[i] for i in mine]))
+        self.needs_stress = bool(self._barostats)
+        self._aim(walkers)
 
-    def __init__(self, timestep_fs: float, friction_per_fs: float) -> None: ...
-
-    def begin(self, walkers: Walkers, forces: torch.Tensor) -> None:
+    def begin(
+        self, walkers: Walkers, forces: torch.Tensor, stress: torch.Tensor | None = None
+    ) -> None:
         """Move to the positions of the next step.
 
         Args:
             walkers: changed in place.
             forces: (atoms, 3) at the present positions, in eV/Å.
+            stress: (walkers, 3, 3) there, in eV/Å^3; where `needs_stress`.
         """
+        if self._ramps:
+            self._aim(walkers)
+        self._kick(walkers, forces)
+        walkers.positions.addcmul_(walkers.momenta, self._drift)
+        for barostat in self._barostats:
+            assert stress is not None
+            barostat.act(walkers, stress)
+        for thermostat in self._thermostats:
+            thermostat.act(walkers)
+        walkers.positions.addcmul_(walkers.momenta, self._drift)
 
     def finish(self, walkers: Walkers, forces: torch.Tensor) -> None:
         """Complete the step.
@@ -42,78 +98,15 @@ class Integrator(Protocol):
             walkers: changed in place.
             forces: (atoms, 3) at the positions that `begin` moved to, in eV/Å.
         """
+        self._kick(walkers, forces)
 
-
-class VelocityVerlet:
-    """Constant energy.
-
-    Args:
-        timestep_fs: in fs.
-        friction_per_fs: has no meaning here.
-
-    Source: Swope, Andersen, Berens, Wilson, J. Chem. Phys. 76, 637 (1982).
-    """
-
-    conserves_momentum = True
-
-    def __init__(self, timestep_fs: float, friction_per_fs: float = 0.0) -> None:
-        self.timestep = timestep_fs * units.fs
-
-    def begin(self, walkers: Walkers, forces: torch.Tensor) -> None:
-        """Half a kick, a drift."""
-        _kick(walkers, forces, self.timestep / 2)
-        _drift(walkers, self.timestep)
-
-    def finish(self, walkers: Walkers, forces: torch.Tensor) -> None:
-        """The other half of the kick."""
-        _kick(walkers, forces, self.timestep / 2)
-
-
-class Langevin:
-    """Constant temperature by friction and noise: the BAOAB splitting.
-
-    Kick, half a drift, friction and noise (solved exactly), half a drift, kick. Averages over
-    positions have the smallest error of all such splittings.
-
-    Args:
-        timestep_fs: in fs.
-        friction_per_fs: in 1/fs.
-
-    Source: Leimkuhler, Matthews, Appl. Math. Res. Express 2013, 34 (2013);
-        J. Chem. Phys. 138, 174102 (2013).
-    """
-
-    conserves_momentum = False
-
-    def __init__(self, timestep_fs: float, friction_per_fs: float) -> None:
-        self.timestep = timestep_fs * units.fs
-        self.decay = math.exp(-timestep_fs * friction_per_fs)
-        # 1 - decay^2, without the rounding of a difference.
-        self.gain = math.sqrt(-math.expm1(-2 * timestep_fs * friction_per_fs))
-
-    def begin(self, walkers: Walkers, forces: torch.Tensor) -> None:
-        """B A O A."""
-        _kick(walkers, forces, self.timestep / 2)
-        _drift(walkers, self.timestep / 2)
-        energies = torch.from_numpy(units.kB * walkers.temperatures).to(forces.device)
-        thermal = torch.sqrt(walkers.masses * energies[walkers.batch.structure_index])
-        noise = walkers.noise() * thermal[:, None]
-        walkers.momenta.mul_(self.decay).add_(noise, alpha=self.gain)
+    def _kick(self, walkers: Walkers, forces: torch.Tensor) -> None:
+        walkers.momenta.addcmul_(forces, self._timestep, value=0.5)
         walkers.constrain(walkers.momenta)
-        _drift(walkers, self.timestep / 2)
 
-    def finish(self, walkers: Walkers, forces: torch.Tensor) -> None:
-        """The last B."""
-        _kick(walkers, forces, self.timestep / 2)
-
-
-def _kick(walkers: Walkers, forces: torch.Tensor, time: float) -> None:
-    walkers.momenta.add_(forces, alpha=time)
-    walkers.constrain(walkers.momenta)
-
-
-def _drift(walkers: Walkers, time: float) -> None:
-    walkers.positions.addcdiv_(walkers.momenta, walkers.masses[:, None], value=time)
-
-
-INTEGRATORS: dict[str, type[Integrator]] = {"nve": VelocityVerlet, "langevin": Langevin}
+    def _aim(self, walkers: Walkers) -> None:
+        """Set the temperatures and pressures to be held now."""
+        for i, protocol in enumerate(self._protocols):
+            step = int(walkers.steps[i])
+            walkers.temperatures[i] = protocol.temperature.value(step, self._n_train)
+            walkers.pressures[i] = protocol.pressure.value(step, self._n_train)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from fhi_al.md.batch import Batch
 from fhi_al.pairs import search
-from fhi_al.structure import IntArray
+from fhi_al.structure import BoolArray, IntArray
 
 
 @dataclass(eq=False)
@@ -34,10 +34,11 @@ class Edges:
 class NeighborLists:
     """The edges of one batch as its atoms move.
 
-    Pairs are searched up to `cutoff + skin`, and again for a structure only when one of its atoms
-    has moved more than half the skin, or its cell has changed. What `edges` returns is exact all
-    the same: the pairs within the cutoff at the present positions, in an order that doesn't
-    depend on when the search was made.
+    Pairs are searched up to `cutoff + skin`, and again for a structure only when its atoms may have
+    come closer: when one of them has moved more than half the skin, where what they move along
+    with a changing cell doesn't count, but the skin is less what the cell has shrunk. What `edges`
+    returns is exact all the same: the pairs within the cutoff at the present positions, in an order
+    that doesn't depend on when the search was made.
 
     Args:
         cutoff: in Å.
@@ -52,6 +53,7 @@ class NeighborLists:
         self._cells: torch.Tensor | None = None
         self._lists: list[tuple[IntArray, IntArray]] = []
         self._candidates: Edges
+        self._shift_cells: torch.Tensor
 
     def edges(self, batch: Batch) -> Edges:
         """Find the edges within the cutoff; `batch` must always hold the same structures."""
@@ -81,10 +83,9 @@ class NeighborLists:
             self._cells = batch.cells.clone()
             self._lists = [(np.empty((2, 0), np.int64), np.empty((0, 3), np.int64))] * len(batch)
         else:
-            distances = ((batch.positions - self._positions) ** 2).sum(1)
-            far = batch.max(distances) > (self.skin / 2) ** 2
-            moved = (far | (batch.cells != self._cells).any(2).any(1)).cpu().numpy()
+            moved = self._moved(batch, self._positions, self._cells)
             if not moved.any():
+                self._follow_cells(batch)
                 return False
         for i in np.flatnonzero(moved).tolist():
             atoms = batch.atoms(i)
@@ -95,7 +96,49 @@ class NeighborLists:
             )
         self.n_searches += int(moved.sum())
         self._candidates = self._concatenate(batch)
+        self._shift_cells = batch.cells.clone()
         return True
+
+    def _moved(self, batch: Batch, positions: torch.Tensor, cells: torch.Tensor) -> BoolArray:
+        """(structures,) whether a pair may be missing.
+
+        Args:
+            batch: as it is now.
+            positions: at the last search of each structure.
+            cells: likewise.
+        """
+        skins = torch.full((len(batch),), self.skin, dtype=torch.float64, device=batch.device)
+        strained = (batch.cells != cells).any(2).any(1)
+        lost = torch.zeros_like(strained)
+        if strained.any():
+            whole = torch.from_numpy(batch.pbc.all(1)).to(batch.device)
+            # A cell without all its vectors may be singular; and nothing here strains one.
+            lost = strained & ~whole
+            chosen = strained & whole
+            deformation = torch.eye(3, dtype=torch.float64, device=batch.device).repeat(
+                len(batch), 1, 1
+            )
+            deformation[chosen] = torch.linalg.solve(cells[chosen], batch.cells[chosen])
+            positions = torch.einsum("ai,aij->aj", positions, deformation[batch.structure_index])
+            # What was farther than cutoff and skin is still farther than this.
+            shrunk = torch.linalg.svdvals(deformation)[:, -1]
+            skins = torch.where(chosen, shrunk * (self.cutoff + self.skin) - self.cutoff, skins)
+        distances = batch.max(((batch.positions - positions) ** 2).sum(1))
+        far = distances > (skins.clamp(min=0.0) / 2) ** 2
+        moved: BoolArray = (far | lost | (skins < 0)).cpu().numpy()
+        return moved
+
+    def _follow_cells(self, batch: Batch) -> None:
+        """Bring the shifts up to date where only cells have changed."""
+        if torch.equal(batch.cells, self._shift_cells):
+            return
+        old = self._candidates
+        assert old.ptr is not None
+        counts = torch.from_numpy(np.diff(old.ptr)).to(batch.device)
+        structure = torch.repeat_interleave(torch.arange(len(batch), device=batch.device), counts)
+        shifts = torch.einsum("ei,eij->ej", old.unit_shifts, batch.cells[structure])
+        self._candidates = replace(old, shifts=shifts)
+        self._shift_cells = batch.cells.clone()
 
     def _concatenate(self, batch: Batch) -> Edges:
         counts = [index.shape[1] for index, _ in self._lists]

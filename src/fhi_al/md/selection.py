@@ -7,7 +7,7 @@ from typing import Literal
 
 from fhi_al import effects, events
 from fhi_al.md.shard import Frame
-from fhi_al.procedures.threshold import Threshold, ThresholdRule
+from fhi_al.procedures.threshold import ThresholdRule, Thresholds
 
 Reason = Literal["threshold", "overdue", "unstable", "audit"]
 
@@ -19,10 +19,19 @@ class Selection:
         effect: has the history, and what is due when.
         rule: of the threshold.
         audit_interval: MD steps between sanity checks of a trajectory.
+        systems: of each trajectory of the run, where each system has its own threshold; else empty.
     """
 
-    def __init__(self, effect: effects.Advance, rule: ThresholdRule, audit_interval: int) -> None:
-        self._threshold = Threshold(rule, effect.history, effect.n_estimates)
+    def __init__(
+        self,
+        effect: effects.Advance,
+        rule: ThresholdRule,
+        audit_interval: int,
+        systems: Sequence[str] = (),
+    ) -> None:
+        self._thresholds = Thresholds(rule, systems)
+        for history in effect.histories:
+            self._thresholds.restore(history.system, history.values, history.n_estimates)
         self._checks_left = dict(zip(effect.trajectories, effect.checks_left, strict=True))
         self._audits_due = {
             trajectory: steps
@@ -55,7 +64,7 @@ class Selection:
         candidates = []
         for frame in frames:
             if not frame.broken:
-                self._threshold.add(frame.uncertainty)
+                self._thresholds.of(frame.trajectory).add(frame.uncertainty)
             reason = self._reason(frame, n_steps)
             if reason is not None:
                 candidates.append(
@@ -64,7 +73,7 @@ class Selection:
                         step=frame.frontier,
                         key="",
                         uncertainty=frame.uncertainty,
-                        threshold=self._threshold.value,
+                        threshold=self._thresholds.of(frame.trajectory).value,
                         reason=reason,
                         detail=frame.broken,
                     )
@@ -72,7 +81,8 @@ class Selection:
         return check, candidates
 
     def _reason(self, frame: Frame, n_steps: int) -> Reason | None:
-        trajectory, threshold = frame.trajectory, self._threshold.value
+        trajectory = frame.trajectory
+        threshold = self._thresholds.of(trajectory).value
         self._checks_left[trajectory] -= 1
         if trajectory in self._audits_due:
             self._audits_due[trajectory] -= n_steps

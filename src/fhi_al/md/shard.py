@@ -6,13 +6,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from fhi_al.ensemble.predict import Driver
-from fhi_al.ensemble.uncertainty import Uncertainty
 from fhi_al.errors import FhiAlError
+from fhi_al.md.drive import Drive
 from fhi_al.md.guard import Guard, Snapshot
-from fhi_al.md.integrators import Integrator
 from fhi_al.md.walker import Walkers
 from fhi_al.structure import FloatArray, Structure
 
@@ -48,40 +45,26 @@ class Shard:
 
     Args:
         walkers: moved in place.
-        driver: gives the forces: the mean over its members.
-        integrator: makes the steps.
-        uncertainty: how to measure the members' disagreement.
+        drive: gives the forces and makes the steps.
         guard: knows what is sane.
 
     Raises:
         FhiAlError: the driver gives no walker any finite forces where they start.
     """
 
-    def __init__(
-        self,
-        walkers: Walkers,
-        driver: Driver,
-        integrator: Integrator,
-        uncertainty: Uncertainty,
-        guard: Guard,
-    ) -> None:
+    def __init__(self, walkers: Walkers, drive: Drive, guard: Guard) -> None:
         self.walkers = walkers
-        self._driver = driver
-        self._integrator = integrator
-        self._uncertainty = uncertainty
+        self._drive = drive
         self._guard = guard
-        self._lists = driver.neighbor_lists()
-        self._members: torch.Tensor
-        self._forces: torch.Tensor
-        self._predict()
+        self._predict(check=True)
         self._check_driver()
-        self._snapshots = [Snapshot.of(walkers, self._members)]
+        self._snapshots = [Snapshot.of(walkers, self._push.members)]
         # A walker may be broken where it starts. Nothing can be moved by such forces.
         self._broken = guard.complaints(walkers, range(len(walkers)), self._snapshots[0])
         self._frontiers: dict[int, int] = dict.fromkeys(self._broken, 0)
         for index in self._broken:
-            self._forces[walkers.batch.atoms(index)] = 0.0
-        self._calm_forces = self._forces.clone()
+            self._push.silence(walkers.batch, index)
+        self._calm_push = self._push.copy()
         self._sane = walkers.select(range(len(walkers)))
         self._seen: list[tuple[Structure, FloatArray | None]] = []
 
@@ -94,14 +77,14 @@ class Shard:
         Returns:
             One frame for each walker, in order.
         """
-        walkers, guard = self.walkers, self._guard
-        for _ in range(n_steps):
-            self._integrator.begin(walkers, self._forces)
-            self._predict()
-            self._integrator.finish(walkers, self._forces)
+        walkers, integrator = self.walkers, self._drive.integrator
+        for step in range(n_steps):
+            integrator.begin(walkers, self._push.forces, self._push.stress)
+            self._predict(check=step == n_steps - 1)
+            integrator.finish(walkers, self._push.forces)
             walkers.steps += 1
-            self._snapshots.append(Snapshot.of(walkers, self._members))
-            if not guard.calm(self._members):
+            self._snapshots.append(Snapshot.of(walkers, self._push.members))
+            if not self._guard.calm(self._push.members):
                 self._examine()
             yield
         self._examine()
@@ -118,12 +101,11 @@ class Shard:
         """
         return self._seen[index]
 
-    def _predict(self) -> None:
-        self._members = self._driver.predict(self.walkers.batch, self._lists).forces
-        self._forces = self._members.mean(dim=0)
+    def _predict(self, *, check: bool) -> None:
+        self._push = self._drive.push(self.walkers, check=check)
 
     def _check_driver(self) -> None:
-        finite = self._members.isfinite().all(dim=2).all(dim=0)
+        finite = self._push.members.isfinite().all(dim=2).all(dim=0)
         if not finite.any():
             raise FhiAlError(
                 "the models give no finite forces for any trajectory where it starts: their "
@@ -149,19 +131,20 @@ class Shard:
         """Describe all walkers as of this check."""
         walkers, guard = self.walkers, self._guard
         temperatures = walkers.kinetic_temperatures()
-        mobile = ~walkers.fixed
-        values = self._uncertainty(self._members, walkers.batch, mobile).cpu().numpy()
+        values = self._drive.uncertainties(walkers, self._push).cpu().numpy()
         frames, self._seen = [], []
         for index, temperature in enumerate(temperatures):
             step, broken = int(walkers.steps[index]), self._broken.get(index, "")
-            structure, members, value = walkers.structure(index), self._members, values[index]
+            structure, members, value = walkers.structure(index), self._push.members, values[index]
             frontier = 0
             if broken:
                 frontier = self._frontiers[index]
                 snapshot = self._snapshots[frontier]
                 structure = walkers.structure_at(index, snapshot.positions, snapshot.cells)
                 members = snapshot.forces
-                value = self._uncertainty(members, walkers.batch, mobile)[index].item()
+                # Where one member drives, all were asked at the check before only.
+                asked = members if len(members) > 1 else self._snapshots[0].forces
+                value = self._drive.spread(walkers, asked)[index].item()
             forces = members[:, walkers.batch.atoms(index)].mean(dim=0).cpu().numpy()
             self._seen.append((structure, forces if np.isfinite(forces).all() else None))
             frames.append(
@@ -178,19 +161,19 @@ class Shard:
 
     def _begin_interval(self) -> None:
         """Remember where all walkers are, to come back to."""
+        members = self._push.members
         if self._broken:
-            self._members = self._members.clone()
+            members = members.clone()
         for index in self._broken:
             atoms = self.walkers.batch.atoms(index)
-            self._members[:, atoms] = self._snapshots[0].forces[:, atoms]
-        self._calm_forces = self._forces.clone()
+            members[:, atoms] = self._snapshots[0].forces[:, atoms]
+        self._calm_push = self._push.copy()
         self._sane = self.walkers.select(range(len(self.walkers)))
-        self._snapshots = [Snapshot.of(self.walkers, self._members)]
+        self._snapshots = [Snapshot.of(self.walkers, members)]
         self._broken, self._frontiers = {}, {}
 
     def _put_back(self, index: int) -> None:
         """Put a walker to where it was at the check before; new velocities, or it breaks again."""
         self.walkers.assign(self._sane, [index])
         self.walkers.thermalize(index)
-        atoms = self.walkers.batch.atoms(index)
-        self._forces[atoms] = self._calm_forces[atoms]
+        self._push.take(self._calm_push, self.walkers.batch, index)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from ase import units
 from ase.data import atomic_masses
 
 from fhi_al.errors import JournalError
-from fhi_al.files import write_hdf5
 from fhi_al.md.batch import Batch
+from fhi_al.md.protocol import Protocol
 from fhi_al.structure import BoolArray, FloatArray, IntArray, Structure
 
 # First part of each walker's spawn key: the same seed gives unrelated noise to each use.
 STREAMS = {"active_learning": 0, "foundation": 1, "reference": 2, "perturb": 3}
+
+CHAIN_LENGTH = 3
+"""Thermostats in a Nose-Hoover chain."""
 
 
 def generator(seed: int, stream: str, index: int) -> np.random.Generator:
@@ -54,6 +53,9 @@ class Walkers:
         masses: (atoms,) in amu.
         fixed: (atoms,) atoms that don't move.
         temperatures: (walkers,) to be held, in K.
+        pressures: (walkers,) to be held, in eV/Å^3; of meaning only with a barostat.
+        chains: (walkers, 2, CHAIN_LENGTH) positions, and velocities in 1 / (ASE time), of the
+            Nose-Hoover chains; zeros without one.
         at_rest: (walkers,) whether the centre of mass is held at rest; three degrees of
             freedom less. See `Walkers.start`.
         half_stepped: positions are ahead of momenta by half a step: the forces at the present
@@ -69,6 +71,8 @@ class Walkers:
     masses: torch.Tensor
     fixed: torch.Tensor
     temperatures: FloatArray
+    pressures: FloatArray
+    chains: FloatArray
     at_rest: BoolArray
     half_stepped: bool
     generators: list[np.random.Generator]
@@ -86,27 +90,23 @@ class Walkers:
         cls,
         structures: Sequence[Structure],
         trajectories: Sequence[int],
-        temperature_K: float,
-        seed: int,
+        protocols: Sequence[Protocol],
         *,
         stream: str = "active_learning",
-        conserves_momentum: bool = False,
         velocities: Sequence[FloatArray | None] | None = None,
         device: torch.device | str = "cpu",
     ) -> Walkers:
         """Begin trajectories with velocities from the Maxwell-Boltzmann distribution.
 
         The centre of mass is at rest, exactly, where nothing would move it: in free molecules,
-        and everywhere when the integrator conserves momentum; never where atoms are fixed.
+        and everywhere when the protocol conserves momentum; never where atoms are fixed.
         Nothing else is taken from the canonical distribution: kinetic energies fluctuate.
 
         Args:
             structures: where each walker begins.
             trajectories: number of each.
-            temperature_K: of the velocities, and to be held later, in K.
-            seed: of the run.
+            protocols: how each is to move.
             stream: what the trajectories are for; see `generator`.
-            conserves_momentum: whether the integrator conserves the total momentum (NVE).
             velocities: (atoms, 3) in Å/fs for each walker; None: to be drawn.
             device: where the tensors live.
         """
@@ -120,19 +120,25 @@ class Walkers:
             momenta=torch.zeros_like(batch.positions),
             masses=torch.tensor(atomic_masses[batch.numbers.cpu().numpy()], device=device),
             fixed=torch.tensor(np.concatenate(fixed), device=device),
-            temperatures=np.full(len(structures), float(temperature_K)),
+            temperatures=np.array([protocol.initial_temperature_K for protocol in protocols]),
+            pressures=np.array([protocol.pressure.start for protocol in protocols]),
+            chains=np.zeros((len(structures), 2, CHAIN_LENGTH)),
             at_rest=np.array(
                 [
-                    (conserves_momentum or not structure.periodic) and not mask.any()
-                    for structure, mask in zip(structures, fixed, strict=True)
+                    (protocol.conserves_momentum or not structure.periodic) and not mask.any()
+                    for structure, mask, protocol in zip(structures, fixed, protocols, strict=True)
                 ]
             ),
             half_stepped=False,
-            generators=[generator(seed, stream, trajectory) for trajectory in trajectories],
+            generators=[
+                generator(protocol.seed, stream, trajectory)
+                for protocol, trajectory in zip(protocols, trajectories, strict=True)
+            ],
         )
         given = velocities or [None] * len(structures)
         for index, velocity in enumerate(given):
             walkers._set_velocities(index, velocity)
+        walkers.temperatures[:] = [protocol.temperature.start for protocol in protocols]
         return walkers
 
     def structure(self, index: int) -> Structure:
@@ -172,14 +178,21 @@ class Walkers:
         self.thermalize(index)
 
     def thermalize(self, index: int) -> None:
-        """Draw new velocities for a walker."""
+        """Draw new velocities for a walker; its thermostat begins anew."""
         self._set_velocities(index, None)
+        self.chains[index] = 0.0
 
-    def noise(self) -> torch.Tensor:
-        """Draw (atoms, 3) standard normal deviates, each walker's from its own generator."""
-        values = np.empty((self.batch.n_atoms, 3))
-        for index, random in enumerate(self.generators):
-            random.standard_normal(out=values[self.batch.atoms(index)])
+    def noise(self, indices: Sequence[int]) -> torch.Tensor:
+        """Draw (atoms, 3) standard normal deviates, each walker's from its own generator.
+
+        Args:
+            indices: of the walkers that get noise; the others get zeros.
+        """
+        draw_all = len(indices) == len(self)
+        shape = (self.batch.n_atoms, 3)
+        values = np.empty(shape) if draw_all else np.zeros(shape)
+        for index in indices:
+            self.generators[index].standard_normal(out=values[self.batch.atoms(index)])
         return torch.from_numpy(values).to(self.batch.device)
 
     def constrain(self, momenta: torch.Tensor) -> None:
@@ -235,13 +248,15 @@ class Walkers:
             masses=torch.cat([self.masses[part] for part in parts]),
             fixed=torch.cat([self.fixed[part] for part in parts]),
             temperatures=self.temperatures[chosen],
+            pressures=self.pressures[chosen],
+            chains=self.chains[chosen],
             at_rest=self.at_rest[chosen],
             half_stepped=self.half_stepped,
             generators=[self.generators[index] for index in chosen],
         )
 
     def assign(self, part: Walkers, indices: Iterable[int] | None = None) -> None:
-        """Take over positions, momenta, steps and generators of walkers.
+        """Take over the state of walkers.
 
         Args:
             part: some of these walkers, moved on.
@@ -255,94 +270,10 @@ class Walkers:
             self.momenta[to] = part.momenta[source]
             self.batch.cells[index] = part.batch.cells[other]
             self.steps[index] = part.steps[other]
+            self.temperatures[index] = part.temperatures[other]
+            self.pressures[index] = part.pressures[other]
+            self.chains[index] = part.chains[other]
             self.generators[index] = part.generators[other]
-
-    def save(self, path: Path) -> None:
-        """Write all of it to an HDF5 file; `load` gives the same bits back."""
-        arrays: dict[str, Any] = {
-            "trajectories": self.trajectories,
-            "steps": self.steps,
-            "ptr": self.batch.ptr,
-            "numbers": self.batch.numbers.cpu().numpy(),
-            "positions": self.positions.cpu().numpy(),
-            "momenta": self.momenta.cpu().numpy(),
-            "fixed": self.fixed.cpu().numpy(),
-            "cells": self.batch.cells.cpu().numpy(),
-            "pbc": self.batch.pbc,
-            "temperatures": self.temperatures,
-            "at_rest": self.at_rest,
-            "generators": [json.dumps(random.bit_generator.state) for random in self.generators],
-        }
-        for name in ("magmoms", "charges"):
-            given = [getattr(structure, name) for structure in self.structures]
-            arrays[f"has_{name}"] = np.array([values is not None for values in given])
-            arrays[name] = np.concatenate(
-                [
-                    np.zeros(len(structure)) if values is None else values
-                    for structure, values in zip(self.structures, given, strict=True)
-                ]
-            )
-
-        def write(file: h5py.File) -> None:
-            for name, values in arrays.items():
-                file[name] = values
-            file.attrs["half_stepped"] = self.half_stepped
-
-        write_hdf5(path, write)
-
-    @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> Walkers:
-        """Read walkers that `save` wrote.
-
-        Raises:
-            JournalError: the file is missing or damaged.
-        """
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                data = {name: values[()] for name, values in file.items()}
-                half_stepped = bool(file.attrs["half_stepped"])
-            return cls._from_arrays(data, half_stepped, device)
-        except FileNotFoundError:
-            raise JournalError(f"{path} is missing, though the journal names it") from None
-        except (OSError, KeyError, ValueError) as error:
-            raise JournalError(f"{path} can't be read: {error}") from error
-
-    @classmethod
-    def _from_arrays(
-        cls, data: dict[str, Any], half_stepped: bool, device: torch.device | str
-    ) -> Walkers:
-        structures = []
-        for index, (first, last) in enumerate(zip(data["ptr"][:-1], data["ptr"][1:], strict=True)):
-            atoms = slice(first, last)
-            structures.append(
-                Structure(
-                    numbers=data["numbers"][atoms],
-                    positions=data["positions"][atoms],
-                    cell=data["cells"][index],
-                    pbc=data["pbc"][index],
-                    magmoms=data["magmoms"][atoms] if data["has_magmoms"][index] else None,
-                    charges=data["charges"][atoms] if data["has_charges"][index] else None,
-                    fixed=data["fixed"][atoms],
-                )
-            )
-        generators = []
-        for state in data["generators"]:
-            bits = np.random.PCG64()
-            bits.state = json.loads(state)
-            generators.append(np.random.Generator(bits))
-        return cls(
-            batch=Batch.from_structures(structures, device),
-            structures=structures,
-            trajectories=data["trajectories"],
-            steps=data["steps"],
-            momenta=torch.tensor(data["momenta"], device=device),
-            masses=torch.tensor(atomic_masses[data["numbers"]], device=device),
-            fixed=torch.tensor(data["fixed"], device=device),
-            temperatures=data["temperatures"],
-            at_rest=data["at_rest"],
-            half_stepped=half_stepped,
-            generators=generators,
-        )
 
     def _set_velocities(self, index: int, velocities: FloatArray | None) -> None:
         atoms = self.batch.atoms(index)

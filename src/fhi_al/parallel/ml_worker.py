@@ -19,7 +19,7 @@ from fhi_al.effects import (
     Sample,
     Train,
 )
-from fhi_al.events import Advanced, Event, Isolated, Sampled, Trained
+from fhi_al.events import Advanced, Event, Isolated, Trained
 from fhi_al.parallel.channels import Channel, MpiChannel, Patience, Slices
 from fhi_al.run_folder import RunFolder
 from fhi_al.work import Outcome, Work
@@ -119,7 +119,7 @@ class MlWorker:
         yield
         start = time.perf_counter()
         sampled = engine.reference_step(effect, self._folder)
-        return Sampled(sampled.effect, sampled.walkers, sampled.keys, time.perf_counter() - start)
+        return replace(sampled, seconds=time.perf_counter() - start)
 
     def _train(self, effect: Train) -> Slices:
         from fhi_al.ensemble.fast_gradients import FastGradients

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
-from fhi_al.effects import Advance, Effect, Label, Reset, Train
+from fhi_al.effects import Advance, Effect, History, Label, Reset, Train
 from fhi_al.events import (
     ALL_MEMBERS,
     Advanced,
@@ -26,11 +26,7 @@ _MAX_BREAKDOWNS = 3
 
 def begin(state: State) -> None:
     """Put all walkers at their start."""
-    rules = state.rules
-    state.active = ActiveState(
-        walkers=[WalkerState() for _ in range(rules.num_trajectories)],
-        history=deque(maxlen=rules.uncertainty_window),
-    )
+    state.active = ActiveState([WalkerState() for _ in range(state.rules.num_trajectories)])
 
 
 def take_over(state: State) -> None:
@@ -65,10 +61,12 @@ def _advanced(state: State, active: ActiveState, event: Advanced) -> None:
     rules = state.rules
     active.file = event.walkers
     for check in event.checks:
-        active.history.extend(check.uncertainties)
-        active.n_estimates += len(check.uncertainties)
-        for trajectory in check.trajectories:
+        for trajectory, uncertainty in zip(check.trajectories, check.uncertainties, strict=True):
             active.walkers[trajectory].quiet_checks += 1
+            system = rules.threshold_systems[trajectory] if rules.threshold_systems else ""
+            window: deque[float] = deque(maxlen=rules.uncertainty_window)
+            active.histories.setdefault(system, window).append(uncertainty)
+            active.n_estimates[system] = active.n_estimates.get(system, 0) + 1
     for trajectory, reached in zip(event.trajectories, event.steps, strict=True):
         walker = active.walkers[trajectory]
         if reached > walker.step:
@@ -235,11 +233,14 @@ def _advance(state: State, active: ActiveState, moving: tuple[int, ...]) -> Adva
             if walker.reset
         ),
         weights=state.weights or "",
-        history=tuple(active.history),
-        n_estimates=active.n_estimates,
+        histories=tuple(
+            History(system, tuple(values), active.n_estimates[system])
+            for system, values in active.histories.items()
+        ),
         checks_left=tuple(rules.max_checks_without_label - w.quiet_checks for w in walkers),
         steps_left=tuple(rules.max_MD_steps - w.step for w in walkers),
         audits_due=tuple(every - w.step % every if every else -1 for w in walkers),
+        n_train=state.train_size,
     )
 
 

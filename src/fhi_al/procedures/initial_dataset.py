@@ -12,7 +12,7 @@ from fhi_al.events import (
     Trained,
 )
 from fhi_al.procedures.split import next_split
-from fhi_al.procedures.state import State
+from fhi_al.procedures.state import ReferenceMd, State
 from fhi_al.procedures.stop import INITIAL_STOP_CRITERIA, first_reason
 
 
@@ -20,12 +20,13 @@ def step(state: State, event: Event) -> None:
     """Take an event into the state."""
     initial, rules = state.initial, state.rules
     if isinstance(event, Sampled):
-        initial.walkers = event.walkers
         if rules.initial_method == "aimd":
-            initial.md_step += 1
-            (initial.md_key,) = event.keys
-            initial.md_labelled = False
+            md = initial.reference_md.setdefault(event.geometry, ReferenceMd())
+            md.walkers, md.labelled = event.walkers, False
+            md.step += 1
+            (md.key,) = event.keys
         else:
+            initial.walkers = event.walkers
             compositions = event.compositions or ("",) * len(event.keys)
             for key, composition in zip(event.keys, compositions, strict=True):
                 if key not in state.outcomes:
@@ -34,9 +35,10 @@ def step(state: State, event: Event) -> None:
             initial.sampled += 1
             _close_round(state)
     elif isinstance(event, (Labelled, LabelRejected)):
-        if event.key == initial.md_key and not initial.md_labelled:
-            _reference_md(state, event)
-        elif event.key in initial.waiting:
+        for md in initial.reference_md.values():
+            if event.key == md.key and not md.labelled:
+                _reference_md(state, md, event)
+        if event.key in initial.waiting:
             del initial.waiting[event.key]
             if isinstance(event, Labelled):
                 take(state, event.key)
@@ -50,15 +52,15 @@ def step(state: State, event: Event) -> None:
         initial.reason = initial.reason or first_reason(INITIAL_STOP_CRITERIA, state)
 
 
-def _reference_md(state: State, event: Labelled | LabelRejected) -> None:
+def _reference_md(state: State, md: ReferenceMd, event: Labelled | LabelRejected) -> None:
     """One step of ab initio MD has its label, or has none."""
     initial, rules = state.initial, state.rules
     if isinstance(event, LabelRejected):
-        # Start anew from geometry.in; the step count goes on, and with it the noise is another.
-        initial.walkers = initial.md_key = None
+        # Start anew from the geometry; the step count goes on.
+        md.walkers = md.key = None
         return
-    initial.md_labelled = True
-    if initial.md_step > 0 and initial.md_step % rules.skip_step_initial == 0:
+    md.labelled = True
+    if md.step > 0 and md.step % rules.skip_step_initial == 0:
         take(state, event.key)
         initial.n_sampled += 1
         initial.round_taken += 1
@@ -113,7 +115,7 @@ def wanted(state: State) -> list[Effect]:
         and not _full(state)
     )
     if may_sample:
-        effects.append(_sampling(state))
+        effects += _sampling(state)
     if initial.labelled > initial.trained:
         left = rules.initial_intermediate_epochs - initial.round_epochs
         effects.append(
@@ -130,32 +132,42 @@ def wanted(state: State) -> list[Effect]:
     return effects
 
 
-def _sampling(state: State) -> Effect:
+def _sampling(state: State) -> list[Effect]:
     initial, rules = state.initial, state.rules
     if rules.initial_method == "aimd":
-        if initial.md_key is not None and not initial.md_labelled:
-            return Label(
-                id=f"label-{initial.md_key}",
-                key=initial.md_key,
-                purpose="md",
-                trajectory=0,
-                step=initial.md_step,
-            )
-        return ReferenceStep(
-            id=f"md-{initial.md_step + 1}",
-            walkers=initial.walkers,
-            label=initial.md_key,
-            step=initial.md_step + 1,
-        )
+        nowhere = ReferenceMd()
+        return [
+            _reference_step(geometry, initial.reference_md.get(geometry, nowhere))
+            for geometry in range(rules.n_geometries)
+        ]
     count = rules.round_size
     if rules.max_initial_set_size is not None:
         count = min(count, rules.max_initial_set_size - initial.n_sampled)
-    return Sample(
-        id=f"sample-{initial.sampled}",
-        method=rules.initial_method,
-        count=count,
-        first=initial.n_sampled,
-        walkers=initial.walkers,
+    return [
+        Sample(
+            id=f"sample-{initial.sampled}",
+            method=rules.initial_method,
+            count=count,
+            first=initial.n_sampled,
+            walkers=initial.walkers,
+        )
+    ]
+
+
+def _reference_step(geometry: int, md: ReferenceMd) -> Effect:
+    """What an ab initio MD needs next: a label where it stands, or to be moved."""
+    if md.key is not None and not md.labelled:
+        return Label(
+            id=f"label-{md.key}", key=md.key, purpose="md", trajectory=geometry, step=md.step
+        )
+    # The first has the name that it had when there was only one.
+    kind = "md" if geometry == 0 else f"md{geometry}"
+    return ReferenceStep(
+        id=f"{kind}-{md.step + 1}",
+        walkers=md.walkers,
+        label=md.key,
+        step=md.step + 1,
+        geometry=geometry,
     )
 
 

@@ -120,8 +120,9 @@ def rejection(state: State, event: LabelRejected) -> Rejection:
         event: the rejection.
     """
     about = Rejection(event.kind, event.reason, event.attempts)
-    if event.key == state.initial.md_key:
-        about = Rejection(event.kind, event.reason, event.attempts, 0, state.initial.md_step)
+    for geometry, md in state.initial.reference_md.items():
+        if event.key == md.key:
+            about = Rejection(event.kind, event.reason, event.attempts, geometry, md.step)
     if state.active is None:
         return about
     waiting = [walker.candidate for walker in state.active.walkers if walker.candidate]

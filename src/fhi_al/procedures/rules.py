@@ -21,6 +21,9 @@ class Rules:
         initial_target: force MAE in eV/Å that ends the initial dataset.
         audit_every: MD steps between sanity checks, or 0 for none.
         final_patience: epochs without improvement that end the convergence of a member.
+        n_geometries: structures that trajectories start from.
+        threshold_systems: system of each trajectory, where each system has a threshold of its own;
+            else empty.
     """
 
     asynchronous: bool
@@ -62,6 +65,9 @@ class Rules:
     # Faults.
     max_energy_deviation_eV_per_atom: float = 5.0
     max_label_starts: int = 3
+    # Systems.
+    n_geometries: int = 1
+    threshold_systems: tuple[str, ...] = ()
 
     @property
     def threshold(self) -> ThresholdRule:
@@ -82,4 +88,5 @@ class Rules:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Rules:
         """The rules in a journal's `Opened` event."""
-        return cls(**data)
+        systems = tuple(data.get("threshold_systems", ()))
+        return cls(**{**data, "threshold_systems": systems})

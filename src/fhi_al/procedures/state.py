@@ -35,6 +35,23 @@ class AtomsState:
 
 
 @dataclass
+class ReferenceMd:
+    """An ab initio MD, from one geometry.
+
+    Attributes:
+        walkers: file in which it stands.
+        step: steps so far; -1 before its first structure.
+        key: the structure at its present position.
+        labelled: whether that structure has its label.
+    """
+
+    walkers: str | None = None
+    step: int = -1
+    key: str | None = None
+    labelled: bool = False
+
+
+@dataclass
 class InitialState:
     """The initial dataset.
 
@@ -46,9 +63,7 @@ class InitialState:
         n_sampled: structures chosen so far, over all rounds.
         round_taken: structures that the ab initio MD has given to the present round.
         walkers: file in which the sampling MD stands.
-        md_step: steps of ab initio MD so far; -1 before its first structure.
-        md_key: the structure at the MD's present position.
-        md_labelled: whether that structure has its label.
+        reference_md: geometry -> the ab initio MD from there.
         epochs: trained in this stage; `round_epochs` of them in the present round.
         reason: why the stage ended.
     """
@@ -60,9 +75,7 @@ class InitialState:
     n_sampled: int = 0
     round_taken: int = 0
     walkers: str | None = None
-    md_step: int = -1
-    md_key: str | None = None
-    md_labelled: bool = False
+    reference_md: dict[int, ReferenceMd] = field(default_factory=dict)
     epochs: int = 0
     round_epochs: int = 0
     reason: str | None = None
@@ -78,7 +91,7 @@ class WalkerState:
         candidate: what it waits for, while labelling.
         entry: index of its newest training entry, while training.
         epochs_left: before it moves on, while training.
-        home: key of its last labelled structure; None means geometry.in.
+        home: key of its last labelled structure; None means its geometry.
         reset: it must be put back to `home` before it moves.
         breakdowns: in a row, without a step, at structures that the reference has been asked for.
     """
@@ -100,8 +113,8 @@ class ActiveState:
 
     Attributes:
         audits: sanity checks that wait for their label, by key.
-        history: the newest uncertainties.
-        n_estimates: how many there were in all.
+        histories: system (or `` for all) -> its newest uncertainties.
+        n_estimates: system -> how many there were in all.
         moving_pays: whether the last molecular dynamics found a structure, or none was run since
             the last training.
         best_loss: lowest mean validation loss; `stale_epochs` counts since it improved.
@@ -111,10 +124,10 @@ class ActiveState:
     """
 
     walkers: list[WalkerState]
-    history: deque[float]
+    histories: dict[str, deque[float]] = field(default_factory=dict)
     file: str | None = None
     audits: dict[str, Candidate] = field(default_factory=dict)
-    n_estimates: int = 0
+    n_estimates: dict[str, int] = field(default_factory=dict)
     n_added: int = 0
     n_valid: int = 0
     moving_pays: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -63,3 +63,31 @@ class Threshold:
         if self.n_estimates < self.rule.warmup or not self._window:
             return None
         return self.rule.factor * (sum(self._window) / len(self._window))
+
+
+class Thresholds:
+    """One threshold for all trajectories, or one for those of each system.
+
+    Args:
+        rule: how to compute a threshold.
+        systems: of each trajectory; empty: they share one threshold.
+    """
+
+    def __init__(self, rule: ThresholdRule, systems: Sequence[str] = ()) -> None:
+        self._rule = rule
+        self._systems = systems
+        self._thresholds: dict[str, Threshold] = {}
+
+    def restore(self, system: str, history: Iterable[float], n_estimates: int) -> None:
+        """Take over what a system's threshold knew before; see `Threshold`."""
+        self._thresholds[system] = Threshold(self._rule, history, n_estimates)
+
+    def of(self, trajectory: int) -> Threshold:
+        """The threshold that a trajectory is compared with."""
+        return self.of_system(self._systems[trajectory] if self._systems else "")
+
+    def of_system(self, system: str) -> Threshold:
+        """The threshold of a system, by its name; empty where there is one for all."""
+        if system not in self._thresholds:
+            self._thresholds[system] = Threshold(self._rule)
+        return self._thresholds[system]

@@ -1,9 +1,8 @@
 """The users' input files: typed, validated, and read without any heavy import."""
 
+from fhi_al.settings.base import AL_FILE, MACE_FILE
 from fhi_al.settings.control_in import ControlIn
 from fhi_al.settings.inputs import (
-    AL_FILE,
-    MACE_FILE,
     ActiveLearningFile,
     ConvergenceSettings,
     Inputs,

@@ -21,6 +21,7 @@ from fhi_al.settings.base import (
     RunFile,
     RunFiles,
     RunPath,
+    RunPaths,
     Section,
     expand_path,
 )
@@ -111,6 +112,20 @@ class ActiveLearning(Section):
     dataset_dir: RunPath = Path("data")
     """Folder of the datasets."""
 
+    geometry: RunPaths = (Path("geometry.in"),)
+    """Where trajectories start: a file, a list of files, or a folder of files. `*.in` is FHI-aims'
+    format; in all others that ASE reads, every structure counts. Trajectories are dealt over the
+    structures in turn, which may differ in size, composition and cell."""
+
+    threshold_scope: Literal["all", "system"] = "all"
+    """Whether all trajectories share one threshold, or those of each system (chemical formula)
+    have their own."""
+
+    driver: Literal["committee", "member"] = "committee"
+    """Whose forces move the atoms: the mean of all models, or the first model alone while the
+    others are asked at uncertainty checks only. The second takes little more than one model's
+    time; it is noisier, and where that model is wrong nobody tells before the next check."""
+
     skip_step_initial: Count = 25
     """MD steps between two samples of the initial dataset."""
 
@@ -135,7 +150,7 @@ class ActiveLearning(Section):
     initial_sampling: str = "mace-mp0"
     """Where the initial structures come from: MD with a foundation model (`mace-mp0`, `so3lr` or
     the path of a MACE model file) or with the reference (`aimd`), or `perturb`: random
-    displacements and, for crystals, strains of geometry.in."""
+    displacements and, for crystals, strains of the geometries."""
 
     initial_foundational_size: Annotated[Literal["small", "medium", "large"], AnyCase] = "small"
     """Size of the foundation model with `initial_sampling: mace-mp0`."""
@@ -146,9 +161,12 @@ class ActiveLearning(Section):
     perturb_strain: Annotated[NonNegative, Field(lt=0.5)] = 0.03
     """Standard deviation of the components of the random strain of a crystal (`perturb`)."""
 
-    uncertainty: Literal["max_atomic_sd", "mean_atomic_sd"] = "max_atomic_sd"
+    uncertainty: Literal["max_atomic_sd", "mean_atomic_sd", "max_atomic_sd_stress"] = (
+        "max_atomic_sd"
+    )
     """Uncertainty of a structure: largest or mean standard deviation of the atoms' forces over the
-    ensemble, in eV/Å."""
+    ensemble, in eV/Å; `max_atomic_sd_stress`: the largest one or, if that is larger, the standard
+    deviation of the stress times the area that an atom takes up."""
 
     uncertainty_window: Count = 400
     """Number of newest uncertainties that the moving average is taken over."""

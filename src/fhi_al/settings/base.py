@@ -24,6 +24,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticKnownError
 
+MACE_FILE = "mace_settings.yaml"
+AL_FILE = "active_learning_settings.yaml"
+
 
 class Section(BaseModel):
     """A section of an input file: immutable, picklable, no key beyond its fields.
@@ -121,6 +124,8 @@ NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(gt=0, lt=1)]
 RunPath = Annotated[Path, BeforeValidator(expand_path)]
 """A path, relative to the run's directory."""
+RunPaths = Annotated[tuple[RunPath, ...], BeforeValidator(_split), Field(min_length=1)]
+"""One path or a list of them, which may be folders."""
 RunFile = Annotated[RunPath, AfterValidator(_is_file)]
 """The path of a file that exists."""
 RunFiles = Annotated[tuple[RunFile, ...], BeforeValidator(_split), Field(min_length=1)]

@@ -61,6 +61,7 @@ class _Reading:
     """What was seen so far, line by line."""
 
     lines: list[str] = field(default_factory=list)
+    file: str = FILE
     problems: list[str] = field(default_factory=list)
     species_lines: list[int] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
@@ -72,14 +73,15 @@ class _Reading:
     """`atom` or `lattice_vector`, whichever came last: what constraints and moments belong to."""
 
     def refuse(self, number: int, what: str) -> None:
-        self.problems.append(f"{FILE}, line {number}: {what}.")
+        self.problems.append(f"{self.file}, line {number}: {what}.")
 
 
-def parse_geometry(text: str) -> tuple[Structure, FloatArray | None]:
+def parse_geometry(text: str, file: str = FILE) -> tuple[Structure, FloatArray | None]:
     """Read a geometry.in.
 
     Args:
         text: the whole file.
+        file: its name, for messages.
 
     Returns:
         The structure, and the velocities ((atoms, 3), Å/fs) or None where there are none.
@@ -87,7 +89,7 @@ def parse_geometry(text: str) -> tuple[Structure, FloatArray | None]:
     Raises:
         InputError: everything in the file that is wrong, or would be lost.
     """
-    seen = _Reading()
+    seen = _Reading(file=file)
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split("#", 1)[0].split()
         if words:
@@ -177,21 +179,21 @@ def _check_species(seen: _Reading, number: int, species: str) -> None:
 def _check_whole(seen: _Reading) -> None:
     atoms = len(seen.species_lines)
     if not atoms:
-        seen.problems.append(f"{FILE}: there are no atoms in it.")
+        seen.problems.append(f"{seen.file}: there are no atoms in it.")
     if seen.lattice_vectors not in (0, 3):
         seen.problems.append(
-            f"{FILE}: got {seen.lattice_vectors} lattice_vector lines, expected 3, or none for a "
-            "molecule."
+            f"{seen.file}: got {seen.lattice_vectors} lattice_vector lines, expected 3, or none "
+            "for a molecule."
         )
     if len(seen.kinds) == 2:
-        seen.problems.append(f"{FILE}: atom and atom_frac can't be mixed; use one of them.")
+        seen.problems.append(f"{seen.file}: atom and atom_frac can't be mixed; use one of them.")
     if "atom_frac" in seen.kinds and not seen.lattice_vectors:
-        seen.problems.append(f"{FILE}: atom_frac needs three lattice_vector lines.")
+        seen.problems.append(f"{seen.file}: atom_frac needs three lattice_vector lines.")
     if seen.velocities and len(seen.velocities) != atoms:
         without = next(i for i in range(atoms) if i not in seen.velocities)
         seen.problems.append(
-            f"{FILE}, line {seen.species_lines[without]}: this atom has no velocity; give one for "
-            "every atom, or none at all."
+            f"{seen.file}, line {seen.species_lines[without]}: this atom has no velocity; give "
+            "one for every atom, or none at all."
         )
     for atom, (number, moving) in seen.velocities.items():
         if moving and atom in seen.fixed:
@@ -205,7 +207,9 @@ def _read(seen: _Reading) -> tuple[Structure, FloatArray | None]:
     # Not ase.io.read: it is collective over all ranks, and only one of them is here.
     atoms = parse_geometry_lines(seen.lines)
     if atoms.pbc.any() and abs(np.linalg.det(atoms.cell.array)) < 1e-3:
-        raise InputError(f"{FILE}: the lattice vectors span no volume; they must not be coplanar.")
+        raise InputError(
+            f"{seen.file}: the lattice vectors span no volume; they must not be coplanar."
+        )
     structure = Structure.from_atoms(atoms)
     # ASE drops moments and charges that are all zero; zero moments are a choice, too.
     zeros = np.zeros(len(structure))
@@ -214,7 +218,7 @@ def _read(seen: _Reading) -> tuple[Structure, FloatArray | None]:
         structure = dataclasses.replace(structure, magmoms=zeros)
     if "initial_charge" in kinds and structure.charges is None:
         structure = dataclasses.replace(structure, charges=zeros)
-    if problems := _overlaps(structure, seen.species_lines):
+    if problems := _overlaps(structure, seen):
         raise InputError(problems)
     if not seen.velocities:
         return structure, None
@@ -222,20 +226,21 @@ def _read(seen: _Reading) -> tuple[Structure, FloatArray | None]:
     return structure, velocities
 
 
-def _overlaps(structure: Structure, lines: list[int]) -> list[str]:
+def _overlaps(structure: Structure, seen: _Reading) -> list[str]:
     from ase.neighborlist import neighbor_list
 
+    lines = seen.species_lines
     problems = []
     pairs = zip(*neighbor_list("ijd", structure.to_atoms(), CLOSEST_A), strict=True)
     for i, j, distance in pairs:
         if i < j:
             problems.append(
-                f"{FILE}, lines {lines[i]} and {lines[j]}: these atoms are {distance:.3f} Å apart, "
-                f"expected at least {CLOSEST_A} Å."
+                f"{seen.file}, lines {lines[i]} and {lines[j]}: these atoms are {distance:.3f} Å "
+                f"apart, expected at least {CLOSEST_A} Å."
             )
         elif i == j and not problems:
             problems.append(
-                f"{FILE}: atoms are {distance:.3f} Å from their own periodic image, expected at "
-                f"least {CLOSEST_A} Å; check the lattice vectors."
+                f"{seen.file}: atoms are {distance:.3f} Å from their own periodic image, expected "
+                f"at least {CLOSEST_A} Å; check the lattice vectors."
             )
     return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -9,15 +10,14 @@ from typing import Any, Literal
 import yaml
 
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
-from fhi_al.settings.base import Section
+from fhi_al.settings.base import AL_FILE, MACE_FILE, Section
 from fhi_al.settings.control_in import ControlIn
+from fhi_al.settings.geometries import Geometry
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MdSettings
 from fhi_al.settings.reference import ReferenceSettings
-from fhi_al.structure import FloatArray, Structure
-
-MACE_FILE = "mace_settings.yaml"
-AL_FILE = "active_learning_settings.yaml"
+from fhi_al.settings.trajectories import Trajectory
+from fhi_al.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ActiveLearningFile:
     """All of `active_learning_settings.yaml`; `reference` is None only where none is needed."""
 
     active_learning: ActiveLearning = field(default_factory=ActiveLearning)
-    md: MdSettings = field(default_factory=MdSettings)
+    md: tuple[MdSettings, ...] = (MdSettings(),)
     reference: ReferenceSettings | None = None
     parallel: Parallel = field(default_factory=Parallel)
     misc: Misc = field(default_factory=Misc)
@@ -59,8 +59,9 @@ class Inputs:
         mace: mace_settings.yaml.
         al: active_learning_settings.yaml.
         control: control.in, or None where there is none.
-        structure: geometry.in.
-        velocities: (atoms, 3) of geometry.in in Å/fs, or None.
+        geometries: the structures that trajectories start from.
+        trajectories: where each starts, and how it moves; those of active learning, and more
+            where there are more geometries: the initial dataset is sampled from each.
         warnings: to be logged once.
         convergence: rules of the convergence stage.
     """
@@ -69,8 +70,8 @@ class Inputs:
     mace: MaceSettings
     al: ActiveLearningFile
     control: ControlIn | None
-    structure: Structure
-    velocities: FloatArray | None
+    geometries: tuple[Geometry, ...]
+    trajectories: tuple[Trajectory, ...]
     warnings: tuple[str, ...]
     convergence: ConvergenceSettings
 
@@ -92,20 +93,32 @@ class Inputs:
 
     @property
     def elements(self) -> tuple[str, ...]:
-        """Chemical symbols in geometry.in, by atomic number."""
-        return elements_of(self.structure)
+        """Chemical symbols in all geometries, by atomic number."""
+        return elements_of(self.structures)
+
+    @property
+    def structure(self) -> Structure:
+        """The first geometry."""
+        return self.geometries[0].structure
+
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """Of the geometries."""
+        return tuple(geometry.structure for geometry in self.geometries)
 
     @property
     def with_stress(self) -> bool:
         """Whether labels and models have a stress."""
-        return self.structure.periodic and self.mace.general.compute_stress
+        periodic = any(structure.periodic for structure in self.structures)
+        return periodic and self.mace.general.compute_stress
 
 
-def elements_of(structure: Structure) -> tuple[str, ...]:
-    """List the chemical symbols in a structure, by atomic number."""
+def elements_of(structures: Iterable[Structure]) -> tuple[str, ...]:
+    """List the chemical symbols in structures, by atomic number."""
     from ase.data import chemical_symbols
 
-    return tuple(chemical_symbols[number] for number in sorted(set(structure.numbers.tolist())))
+    numbers = {number for structure in structures for number in structure.numbers.tolist()}
+    return tuple(chemical_symbols[number] for number in sorted(numbers))
 
 
 def resolved_yaml(inputs: Inputs) -> dict[str, str]:
@@ -140,9 +153,12 @@ def flat_settings(inputs: Inputs) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for file in (inputs.mace, inputs.al):
         for section in fields(file):
-            if (settings := getattr(file, section.name)) is not None:
-                for name, value in _dump(settings).items():
-                    flat[f"{section.name.upper()}.{name}"] = _relative(value, inputs.directory)
+            settings = getattr(file, section.name)
+            several = settings if isinstance(settings, tuple) else (settings,)
+            for i, one in enumerate(several):
+                title = section.name.upper() + (f"[{i}]" if len(several) > 1 else "")
+                for name, value in (_dump(one) if one is not None else {}).items():
+                    flat[f"{title}.{name}"] = _relative(value, inputs.directory)
     return flat
 
 
@@ -154,5 +170,8 @@ def _relative(value: Any, directory: Path) -> Any:
     return value
 
 
-def _dump(section: Section) -> dict[str, Any]:
+def _dump(section: Section | tuple[Section, ...]) -> Any:
+    if isinstance(section, tuple):
+        # One section is written as most users do, several as a list.
+        return [_dump(one) for one in section] if len(section) > 1 else _dump(section[0])
     return section.model_dump(mode="json")

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 from fhi_al.errors import InputError
 from fhi_al.settings import control_in, geometry_in, settle
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
-from fhi_al.settings.base import Section, parse_section, shown, unknown
+from fhi_al.settings.base import AL_FILE, MACE_FILE, Section, parse_section, shown, unknown
 from fhi_al.settings.control_in import ControlIn, parse_control
-from fhi_al.settings.geometry_in import parse_geometry
-from fhi_al.settings.inputs import AL_FILE, MACE_FILE, ActiveLearningFile, Inputs
+from fhi_al.settings.geometries import read_geometries
+from fhi_al.settings.inputs import ActiveLearningFile, Inputs
 from fhi_al.settings.mace import Architecture, General, MaceMisc, MaceSettings, Training
 from fhi_al.settings.md import MdSettings
 from fhi_al.settings.reference import REFERENCE_SETTINGS, AsiSettings, ReferenceSettings
+from fhi_al.settings.trajectories import Trajectory, deal_trajectories
 from fhi_al.settings.yaml_in import read_text, read_yaml
-from fhi_al.structure import FloatArray, Structure
 
 S = TypeVar("S", bound=Section)
 
@@ -36,25 +36,38 @@ def load_inputs(directory: Path, *, need_reference: bool = True) -> Inputs:
     problems: list[str] = []
     warnings: list[str] = []
     mace = _read_mace(directory, problems)
-    al, reference = _read_active_learning(directory, problems, warnings, need_reference)
-    geometry = _read_geometry(directory, problems)
+    al, reference, paths = _read_active_learning(directory, problems, warnings, need_reference)
+    geometries = read_geometries(paths, problems) if paths else None
     control = _read_control(directory, problems, reference)
-    if geometry is not None:
-        problems += settle.engine_problems(reference, control, geometry[0])
-    if al is not None and geometry is not None:
-        problems += settle.geometry_problems(al, geometry[0])
-    if mace is not None and geometry is not None:
-        problems += settle.energy_problems(mace, geometry[0])
-        problems += settle.stress_problems(mace, geometry[0])
+    trajectories: tuple[Trajectory, ...] = ()
+    if geometries is not None:
+        problems += settle.engine_problems(reference, control, geometries)
+        if al is not None:
+            count = al.active_learning.num_trajectories
+            if count < len(geometries):
+                warnings.append(
+                    f"{AL_FILE}: ACTIVE_LEARNING.num_trajectories ({count}) is smaller than the "
+                    f"number of geometries ({len(geometries)}): the last ones are used for the "
+                    "initial dataset only."
+                )
+            trajectories = deal_trajectories(
+                max(count, len(geometries)), geometries, al.md, problems
+            )
+            problems += settle.geometry_problems(al.md, geometries, trajectories)
+    if mace is not None and geometries is not None:
+        problems += settle.energy_problems(mace, geometries)
+        problems += settle.stress_problems(mace, geometries)
     if problems:
-        raise InputError(problems)
+        raise InputError(list(dict.fromkeys(problems)))
     assert mace is not None
     assert al is not None
-    assert geometry is not None
+    assert geometries is not None
 
     warnings += settle.no_effect(mace, al, control)
     mace, al, convergence = settle.settle(mace, al, warnings)
-    return Inputs(directory, mace, al, control, *geometry, tuple(warnings), convergence)
+    return Inputs(
+        directory, mace, al, control, geometries, trajectories, tuple(warnings), convergence
+    )
 
 
 class _File:
@@ -76,9 +89,24 @@ class _File:
                 self.data[sections[name]] = content
 
     def section(self, kind: type[S], name: str) -> S | None:
+        return self._parse(kind, self.data.get(name), name)
+
+    def sections(self, kind: type[S], name: str) -> tuple[S, ...] | None:
+        """One section, or a list of them; None where any has problems."""
+        data = self.data.get(name)
+        if not isinstance(data, list):
+            section = self._parse(kind, data, name)
+            return None if section is None else (section,)
+        found = [self._parse(kind, one, f"{name}[{i}]") for i, one in enumerate(data)]
+        if not data:
+            self.problems.append(f"{self.path.name}: {name}: got an empty list.")
+        complete = tuple(section for section in found if section is not None)
+        return complete if data and len(complete) == len(data) else None
+
+    def _parse(self, kind: type[S], data: Any, name: str) -> S | None:
         return parse_section(
             kind,
-            self.data.get(name),
+            data,
             file=self.path.name,
             name=name,
             directory=self.path.parent,
@@ -100,18 +128,27 @@ def _read_mace(directory: Path, problems: list[str]) -> MaceSettings | None:
 
 def _read_active_learning(
     directory: Path, problems: list[str], warnings: list[str], need_reference: bool
-) -> tuple[ActiveLearningFile | None, ReferenceSettings | None]:
-    """Read the file; the reference also where other sections have problems, for later checks."""
+) -> tuple[ActiveLearningFile | None, ReferenceSettings | None, tuple[Path, ...]]:
+    """Read the file; the reference also where other sections have problems, for later checks.
+
+    The paths of the geometries are empty where the file doesn't say them in a way that counts.
+    """
     names = ("ACTIVE_LEARNING", "MD", "REFERENCE", "PARALLEL", "MISC")
     sections = {name: name for name in names} | {"ACTIVE LEARNING": "ACTIVE_LEARNING"}
     file = _File(directory / AL_FILE, sections, problems)
     active_learning = file.section(ActiveLearning, "ACTIVE_LEARNING")
-    md = file.section(MdSettings, "MD")
+    md = file.sections(MdSettings, "MD")
     parallel = file.section(Parallel, "PARALLEL")
     misc = file.section(Misc, "MISC")
     reference = _read_reference(file, need_reference) if file.readable else None
+    paths: tuple[Path, ...] = ()
+    given = file.data.get("ACTIVE_LEARNING")
+    if active_learning is not None:
+        paths = active_learning.geometry
+    elif not (isinstance(given, Mapping) and "geometry" in given):
+        paths = (directory / geometry_in.FILE,)
     if not (file.readable and active_learning and md and parallel and misc):
-        return None, reference
+        return None, reference, paths
     if "c_x" in (file.data.get("ACTIVE_LEARNING") or {}):
         warnings.append(
             f"{AL_FILE}: ACTIVE_LEARNING.c_x is read by the manual's formula, threshold = moving "
@@ -119,7 +156,8 @@ def _read_active_learning(
             "original program, aims-PAX and VASP (ML_CX) compute 1 + c_x instead: if you mean "
             "that, give threshold_factor."
         )
-    return ActiveLearningFile(active_learning, md, reference, parallel, misc), reference
+    al = ActiveLearningFile(active_learning, md, reference, parallel, misc)
+    return al, reference, paths
 
 
 def _read_reference(file: _File, need_reference: bool) -> ReferenceSettings | None:
@@ -153,19 +191,6 @@ def _read_reference(file: _File, need_reference: bool) -> ReferenceSettings | No
         return None
     file.data["REFERENCE"] = {**shared, **data} if engine == "asi" else data
     return file.section(REFERENCE_SETTINGS[engine], "REFERENCE")
-
-
-def _read_geometry(
-    directory: Path, problems: list[str]
-) -> tuple[Structure, FloatArray | None] | None:
-    text = read_text(directory / geometry_in.FILE, problems)
-    if text is None:
-        return None
-    try:
-        return parse_geometry(text)
-    except InputError as error:
-        problems += error.problems
-        return None
 
 
 def _read_control(

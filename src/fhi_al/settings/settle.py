@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fhi_al.errors import InputError
-from fhi_al.settings import control_in, geometry_in
+from fhi_al.settings import control_in
 from fhi_al.settings.active_learning import ActiveLearning
+from fhi_al.settings.base import AL_FILE, MACE_FILE
 from fhi_al.settings.control_in import ControlIn
+from fhi_al.settings.geometries import Geometry
 from fhi_al.settings.inputs import (
-    AL_FILE,
-    MACE_FILE,
     ActiveLearningFile,
     ConvergenceSettings,
     elements_of,
 )
 from fhi_al.settings.mace import MaceSettings, Training
+from fhi_al.settings.md import MdSettings
 from fhi_al.settings.reference import (
     AseSettings,
     AsiSettings,
     MlffSettings,
     ReferenceSettings,
 )
-from fhi_al.structure import Structure
+from fhi_al.settings.trajectories import Trajectory
 
 
 def engine_problems(
-    reference: ReferenceSettings | None, control: ControlIn | None, structure: Structure
+    reference: ReferenceSettings | None,
+    control: ControlIn | None,
+    geometries: Sequence[Geometry],
 ) -> list[str]:
     """Say what of control.in the reference engine can't do."""
     if control is None or reference is None:
         return []
     if isinstance(reference, AsiSettings):
         try:
-            control.for_aims(elements_of(structure), structure.periodic, reference.species_dir)
+            structures = [geometry.structure for geometry in geometries]
+            periodic = any(structure.periodic for structure in structures)
+            control.for_aims(elements_of(structures), periodic, reference.species_dir)
         except InputError as error:
             return error.problems
         return []
@@ -63,42 +69,52 @@ def engine_problems(
     return problems
 
 
-def geometry_problems(al: ActiveLearningFile, structure: Structure) -> list[str]:
-    """Say which atoms overlap, or are far from the rest, where every trajectory starts."""
+def geometry_problems(
+    md: Sequence[MdSettings], geometries: Sequence[Geometry], trajectories: Sequence[Trajectory]
+) -> list[str]:
+    """Say which atoms overlap, or are far from the rest, where a trajectory starts."""
     from fhi_al.pairs import flown_off, too_close
 
-    numbers, positions, md = structure.numbers, structure.positions, al.md
-    found = [
-        too_close(numbers, positions, structure.cell, structure.pbc, md.min_distance_factor),
-        None if structure.periodic else flown_off(numbers, positions, md.max_separation_A),
-    ]
-    names = ("min_distance_factor", "max_separation_A")
-    return [
-        f"{geometry_in.FILE}: {what}; correct the coordinates (in Å), or MD.{name} in {AL_FILE}."
-        for what, name in zip(found, names, strict=True)
-        if what
-    ]
+    problems = []
+    # The first trajectories start from one geometry each.
+    for geometry, trajectory in zip(geometries, trajectories, strict=False):
+        limits, structure = md[trajectory.section], geometry.structure
+        numbers, positions = structure.numbers, structure.positions
+        cell, pbc = structure.cell, structure.pbc
+        found = [
+            too_close(numbers, positions, cell, pbc, limits.min_distance_factor),
+            None if structure.periodic else flown_off(numbers, positions, limits.max_separation_A),
+        ]
+        names = ("min_distance_factor", "max_separation_A")
+        problems += [
+            f"{geometry.name}: {what}; correct the coordinates (in Å), or MD.{name} in {AL_FILE}."
+            for what, name in zip(found, names, strict=True)
+            if what
+        ]
+    return problems
 
 
-def energy_problems(mace: MaceSettings, structure: Structure) -> list[str]:
-    """Say which elements of the structure have no atomic energy."""
+def energy_problems(mace: MaceSettings, geometries: Sequence[Geometry]) -> list[str]:
+    """Say which elements of the geometries have no atomic energy."""
     energies = mace.architecture.atomic_energies
     if not isinstance(energies, dict):
         return []
     return [
         f"{MACE_FILE}: ARCHITECTURE.atomic_energies has no energy of {element}, which is in "
-        f"{geometry_in.FILE}; add it, or write `atomic_energies: auto`."
-        for element in elements_of(structure)
+        f"{geometry.name}; add it, or write `atomic_energies: auto`."
+        for geometry in geometries
+        for element in elements_of([geometry.structure])
         if element not in energies
     ]
 
 
-def stress_problems(mace: MaceSettings, structure: Structure) -> list[str]:
+def stress_problems(mace: MaceSettings, geometries: Sequence[Geometry]) -> list[str]:
     """Say that the loss needs a stress that there won't be."""
     loss = mace.training.loss
-    if loss not in ("stress", "virials") or (structure.periodic and mace.general.compute_stress):
+    periodic = any(geometry.structure.periodic for geometry in geometries)
+    if loss not in ("stress", "virials") or (periodic and mace.general.compute_stress):
         return []
-    why = "GENERAL.compute_stress is false" if structure.periodic else "a molecule has none"
+    why = "GENERAL.compute_stress is false" if periodic else "a molecule has none"
     return [
         f"{MACE_FILE}: TRAINING.loss: got {loss!r}, which needs stress, but {why}; use `weighted`."
     ]
@@ -173,7 +189,7 @@ def _deterministic(
 
 def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | None) -> list[str]:
     """List what the user wrote and this run does not use."""
-    active, md = al.active_learning, al.md
+    active = al.active_learning
     unused = []
     if mace.training.forces_weight == 0:
         unused.append(
@@ -189,12 +205,15 @@ def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | N
         unused.append(
             f"{AL_FILE}: MISC.create_restart: false has no effect; every run can be restarted."
         )
-    if md.stat_ensemble == "nve":
+    for settings in al.md:
         unused += [
-            f"{AL_FILE}: MD.{name} has no effect with `stat_ensemble: nve`."
-            for name in ("thermostat", "friction_per_fs")
-            if md.given(name)
+            f"{AL_FILE}: MD.{name} has no effect with {why}." for name, why in settings.unused()
         ]
+    if active.driver == "member" and any(settings.bias_strength for settings in al.md):
+        unused.append(
+            f"{AL_FILE}: MD.bias_strength has no effect with `driver: member`: the bias needs all "
+            "models at every step."
+        )
     for name, method, used in (
         ("initial_foundational_size", "mace-mp0", active.initial_sampling == "mace-mp0"),
         ("perturb_displacement_A", "perturb", active.initial_sampling == "perturb"),
