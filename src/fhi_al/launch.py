@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,45 +28,34 @@ from fhi_al.opening import Joined, join_run
 from fhi_al.outcome import describe_stop, keep_traceback, report, write_settings
 from fhi_al.parallel.channels import (
     Channel,
-    InlineChannel,
-    MpiChannel,
     gather,
     share,
 )
-from fhi_al.parallel.layout import Layout, plan_layout, visible_gpus
-from fhi_al.parallel.ml_worker import MlWorker
-from fhi_al.parallel.placement import describe_places, place_of
+from fhi_al.parallel.crew import Crew, Plan
+from fhi_al.parallel.layout import plan_layout, visible_gpus
+from fhi_al.parallel.placement import describe_places
 from fhi_al.parallel.workers import (
-    FailureChannel,
-    ReferenceWorker,
-    assist,
     describe_failure,
     report_failure,
-    serve,
 )
 from fhi_al.parallel.world import (
     abort,
     alone_for_ase,
-    claim_threads,
-    local_rank,
     peak_memory_mb,
     world,
 )
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
-from fhi_al.reference.black_box import BlackBox, forget_deaths, read_deaths
-from fhi_al.reference.engine import Labeller, engine_class
-from fhi_al.reference.rescue import RescuingEngine
+from fhi_al.reference.black_box import forget_deaths, read_deaths
+from fhi_al.reference.engine import engine_class
 from fhi_al.run_folder import RunFolder, no_trace_of_failure, remove_empty
-from fhi_al.settings import Inputs, load_inputs
+from fhi_al.settings import load_inputs
 from fhi_al.stopping import Forwarder, Signals, StopRequests
 from fhi_al.walltime import Walltime, end_of_job
 from fhi_al.watch import Watch
 from fhi_al.work import Place, since_start
 
 log = logging.getLogger(__name__)
-
-_QUEUE_DEPTH = 2
 
 
 def launch(
@@ -130,18 +119,6 @@ def launch(
     return 1
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What rank 0 has found out, for all ranks."""
-
-    inputs: Inputs
-    layout: Layout
-    engine_digest: str
-    run: str
-    needs_foundation: bool
-    needs_atoms: bool
-
-
 class _Launch:
     """One command on one rank."""
 
@@ -163,10 +140,6 @@ class _Launch:
         self._lock: FolderLock | None = None
         self._watch: Watch | None = None
         self._rank = comm.rank if comm is not None else 0
-        self._group: Any = None
-        self._ml_comm: Any = None
-        self._threads = 1
-        self._places: list[Place] = []
         self._journal: Journal | None = None
         self._joined: Joined | None = None
         self._state: State | None = None
@@ -178,19 +151,17 @@ class _Launch:
             return 0
         folder = RunFolder(plan.inputs, plan.engine_digest, plan.run)
         alone_for_ase()
-        self._threads = claim_threads(self._comm)
         with no_trace_of_failure(folder.reference) as keep:
-            engine, ml = self._agree_on_workers(plan, folder)
+            crew = Crew(plan, folder, self._comm)
             keep()
         ended: FhiAlError | None = None
         if self._rank == 0:
-            ended = self._control(plan, folder, engine, ml)
+            ended = self._control(plan, folder, crew)
         else:
             try:
-                self._work(folder, engine, ml)
+                crew.work(Forwarder(self._signals, self._comm))
             except Exception as error:
-                worker = "ml" if ml is not None else "reference"
-                report_failure(self._comm, describe_failure(self._rank, worker, error))
+                report_failure(self._comm, describe_failure(self._rank, crew.role, error))
         remove_empty(folder.reference)
         peaks = gather(self._comm, peak_memory_mb())
         if self._rank == 0:
@@ -210,17 +181,7 @@ class _Launch:
             self._lock.release()
             self._lock = None
 
-    def _work(self, folder: RunFolder, engine: Labeller | None, ml: MlWorker | None) -> None:
-        """Do what the controller says, on a rank that is not the controller."""
-        look = Forwarder(self._signals, self._comm)
-        if ml is not None:
-            serve(self._ml_comm, ml, look)
-        elif engine is not None and self._group.rank == 0:
-            serve(self._comm, ReferenceWorker(folder, engine, self._group), look)
-        elif engine is not None:
-            assist(engine, self._group, look)
-
-    def _agree_on_plan(self) -> _Plan | None:
+    def _agree_on_plan(self) -> Plan | None:
         """Rank 0 reads and checks; all ranks get the plan, or raise the same error."""
         outcome: Any = None
         if self._rank == 0:
@@ -231,10 +192,10 @@ class _Launch:
         outcome = share(self._comm, outcome)
         if isinstance(outcome, FhiAlError):
             raise outcome
-        plan: _Plan | None = outcome
+        plan: Plan | None = outcome
         return plan
 
-    def _plan(self) -> _Plan | None:
+    def _plan(self) -> Plan | None:
         inputs = load_inputs(self._directory)
         settings = inputs.reference
         engine = engine_class(settings.engine)
@@ -280,7 +241,7 @@ class _Launch:
                 f"them back, or see what `FHI_AL-journal check {folder.root}` finds, and go back "
                 "to a state that is complete with `FHI_AL-journal repair`"
             )
-        return _Plan(
+        return Plan(
             inputs,
             layout,
             digest,
@@ -290,92 +251,16 @@ class _Launch:
             needs_atoms=self._state.stage == "atomic_energies",
         )
 
-    def _agree_on_workers(
-        self, plan: _Plan, folder: RunFolder
-    ) -> tuple[Labeller | None, MlWorker | None]:
-        """Every rank makes what it needs for its role; if any can't, none goes on."""
-        layout = plan.layout
-        number = layout.group_of(self._rank)
-        if layout.size > 1:
-            own = self._comm.Split(0 if number is None else number + 1, self._rank)
-            self._group, self._ml_comm = (None, own) if number is None else (own, None)
-        problems: list[str] = []
-        engine: RescuingEngine | None = None
-        ml: MlWorker | None = None
-        known: dict[str, float] | None = None
-        device = "cpu"
-        try:
-            if number is not None:
-                engine = self._engine(number, plan, folder)
-            if engine is not None:
-                device = engine.device
-                if plan.needs_atoms:
-                    known = engine.atomic_energies()
-        except InputError as error:
-            problems += error.problems
-        except FhiAlError as error:
-            # Not to be raised here: the other ranks wait for this one's answer.
-            problems.append(str(error))
-        try:
-            if self._rank in layout.ml:
-                device = _device(plan.inputs, local_rank(self._ml_comm))
-                ml = MlWorker(folder, device, self._ml_comm)
-                if plan.needs_foundation and self._rank == 0:
-                    ml.prepare_foundation()
-        except InputError as error:
-            problems += error.problems
-        except FhiAlError as error:
-            # Not to be raised here: the other ranks wait for this one's answer.
-            problems.append(str(error))
-        place = place_of(
-            layout,
-            self._rank,
-            parallel_engine=engine_class(plan.inputs.reference.engine).parallel,
-            device=device,
-            threads=self._threads,
-        )
-        answers = gather(self._comm, (problems, known, place))
-        # The ranks of a group report the same problem: once is enough.
-        if everything := list(dict.fromkeys(p for ranks, *_ in answers for p in ranks)):
-            raise InputError(everything)
-        self._places = [place for *_, place in answers]
-        if ml is not None:
-            ml.atomic_energies = next((known for _, known, _ in answers if known), {})
-        return engine, ml
-
-    def _engine(self, number: int, plan: _Plan, folder: RunFolder) -> RescuingEngine | None:
-        group = self._group
-        inputs = plan.inputs
-        kind = engine_class(inputs.reference.engine)
-        if group is not None and group.rank > 0 and not kind.parallel:
-            return None
-        directory = folder.reference / f"group{number}"
-        directory.mkdir(parents=True, exist_ok=True)
-        comm = group if kind.parallel else None
-        return RescuingEngine(
-            kind,
-            inputs.reference,
-            inputs.control,
-            inputs.elements,
-            comm,
-            directory,
-            inputs.al.active_learning.max_net_force_eV_per_A,
-            BlackBox(folder.deaths, f"rank{self._rank}"),
-        )
-
-    def _control(
-        self, plan: _Plan, folder: RunFolder, engine: Labeller | None, ml: MlWorker | None
-    ) -> FhiAlError | None:
+    def _control(self, plan: Plan, folder: RunFolder, crew: Crew) -> FhiAlError | None:
         """Drive the run to its goal, or say why it ended before; the other ranks are let go."""
-        assert ml is not None
-        channels = self._channels(plan, folder, engine, ml)
+        assert self._state is not None
+        channels = crew.channels(asynchronous=self._state.rules.asynchronous)
         ended: FhiAlError | None = None
         try:
-            self._drive(plan, folder, channels)
+            self._drive(plan, folder, crew.places, channels)
         except FhiAlError as error:
             ended = error
         if isinstance(ended, StoppedError):
-            assert self._state is not None
             ended = StoppedError(describe_stop(str(ended), self._state, plan.layout.size))
         if ended is not None and plan.layout.size > 1 and not all(c.idle for c in channels):
             # A worker may be busy for hours with what nobody needs any more.
@@ -386,7 +271,9 @@ class _Launch:
             channel.close()
         return ended
 
-    def _drive(self, plan: _Plan, folder: RunFolder, channels: Sequence[Channel]) -> None:
+    def _drive(
+        self, plan: Plan, folder: RunFolder, places: Sequence[Place], channels: Sequence[Channel]
+    ) -> None:
         assert self._state is not None
         assert self._journal is not None
         assert self._joined is not None
@@ -395,7 +282,7 @@ class _Launch:
         stage_log.turn_to(self._state.stage)
         write_settings(plan.inputs, folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
-        log.info("Ranks:\n%s", describe_places(self._places))
+        log.info("Ranks:\n%s", describe_places(places))
         for warning in plan.inputs.warnings:
             log.warning("%s", warning)
         walltime = self._walltime
@@ -414,7 +301,7 @@ class _Launch:
         opened = self._joined.opened
         startup_s = round(since_start(), 2)
         self._journal.append(
-            replace(opened, time=time.time(), startup_s=startup_s, places=tuple(self._places))
+            replace(opened, time=time.time(), startup_s=startup_s, places=tuple(places))
         )
         controller = Controller(
             self._state,
@@ -434,29 +321,6 @@ class _Launch:
         finally:
             self._journal.close()
             self._state = controller.state
-
-    def _channels(
-        self, plan: _Plan, folder: RunFolder, engine: Labeller | None, ml: MlWorker
-    ) -> list[Channel]:
-        assert self._state is not None
-        channels: list[Channel] = []
-        if engine is not None:
-            worker = ReferenceWorker(folder, engine, None)
-            channels.append(InlineChannel("reference0", worker, reference=True))
-        else:
-            channels += [
-                MpiChannel(
-                    f"reference{number}",
-                    self._comm,
-                    ranks[0],
-                    reference=True,
-                    depth=_QUEUE_DEPTH if self._state.rules.asynchronous else 1,
-                )
-                for number, ranks in enumerate(plan.layout.groups)
-            ]
-            channels.append(FailureChannel(self._comm))
-        channels.append(InlineChannel("ml", ml, reference=False))
-        return channels
 
     def _beat(self) -> None:
         """Show a sign of life, every few seconds; in the thread of the watch."""
@@ -481,19 +345,3 @@ class _Launch:
         print(describe_stop(reason, self._state, size), file=sys.stderr, flush=True)
         self._lock.release()
         abort(self._comm, StoppedError.exit_code)
-
-
-def _device(inputs: Inputs, local: int) -> str:
-    wanted = inputs.mace.misc.device
-    if wanted == "cpu" or (wanted == "auto" and not visible_gpus()):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return f"cuda:{local % torch.cuda.device_count()}"
-    if wanted == "auto":
-        return "cpu"
-    raise InputError(
-        f"mace_settings.yaml: MISC.device: {wanted} is asked for, but torch finds no such device "
-        f"on {socket.gethostname()}; set it to cpu or auto, or run where there is a GPU"
-    )

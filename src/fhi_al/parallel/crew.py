@@ -1,0 +1,187 @@
+"""Who works where: what each rank needs for its roles, made before anything starts."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from fhi_al.errors import FhiAlError, InputError
+from fhi_al.parallel.channels import Channel, InlineChannel, Look, MpiChannel, gather
+from fhi_al.parallel.layout import Layout, visible_gpus
+from fhi_al.parallel.ml_worker import MlWorker
+from fhi_al.parallel.placement import place_of
+from fhi_al.parallel.workers import FailureChannel, ReferenceWorker, assist, serve
+from fhi_al.parallel.world import claim_threads, local_rank
+from fhi_al.reference.black_box import BlackBox
+from fhi_al.reference.engine import engine_class
+from fhi_al.reference.rescue import RescuingEngine
+from fhi_al.run_folder import RunFolder
+from fhi_al.settings import Inputs
+from fhi_al.work import Place
+
+_QUEUE_DEPTH = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What rank 0 has found out, for all ranks.
+
+    Attributes:
+        inputs: what the user asked for.
+        layout: the split of the ranks.
+        engine_digest: of the reference engine.
+        run: name of the run.
+        needs_foundation: whether structures are sampled with a pretrained model.
+        needs_atoms: whether energies of isolated atoms are wanted.
+    """
+
+    inputs: Inputs
+    layout: Layout
+    engine_digest: str
+    run: str
+    needs_foundation: bool
+    needs_atoms: bool
+
+
+class Crew:
+    """The workers of one rank. Collective over all ranks: if one can't be made, all fail.
+
+    Args:
+        plan: of the run.
+        folder: of the run.
+        comm: of all ranks, or None where there is one.
+
+    Attributes:
+        places: of all ranks, in their order.
+
+    Raises:
+        InputError: with the problems of all ranks.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, comm: Any) -> None:
+        self.places: list[Place] = []
+        self._plan = plan
+        self._folder = folder
+        self._comm = comm
+        self._rank = comm.rank if comm is not None else 0
+        self._group: Any = None
+        self._ml_comm: Any = None
+        self._engine: RescuingEngine | None = None
+        self._ml: MlWorker | None = None
+        layout = plan.layout
+        number = layout.group_of(self._rank)
+        if layout.size > 1:
+            own = comm.Split(0 if number is None else number + 1, self._rank)
+            self._group, self._ml_comm = (None, own) if number is None else (own, None)
+        threads = claim_threads(comm)
+        problems: list[str] = []
+        known: dict[str, float] | None = None
+        device = "cpu"
+        try:
+            if number is not None:
+                self._engine = self._make_engine(number)
+            if self._engine is not None:
+                device = self._engine.device
+                if plan.needs_atoms:
+                    known = self._engine.atomic_energies()
+        except FhiAlError as error:
+            # Not to be raised here: the other ranks wait for this one's answer.
+            problems += _told(error)
+        try:
+            if self._rank in layout.ml:
+                device = _device(plan.inputs, local_rank(self._ml_comm))
+                self._ml = MlWorker(folder, device, self._ml_comm)
+                if plan.needs_foundation and self._rank == 0:
+                    self._ml.prepare_foundation()
+        except FhiAlError as error:
+            problems += _told(error)
+        parallel_engine = engine_class(plan.inputs.reference.engine).parallel
+        place = place_of(
+            layout, self._rank, parallel_engine=parallel_engine, device=device, threads=threads
+        )
+        answers = gather(comm, (problems, known, place))
+        # The ranks of a group report the same problem: once is enough.
+        if everything := list(dict.fromkeys(p for ranks, *_ in answers for p in ranks)):
+            raise InputError(everything)
+        self.places = [place for *_, place in answers]
+        if self._ml is not None:
+            self._ml.atomic_energies = next((known for _, known, _ in answers if known), {})
+
+    @property
+    def role(self) -> str:
+        """What this rank does, in a word."""
+        return "ml" if self._ml is not None else "reference"
+
+    def work(self, look: Look) -> None:
+        """Do what the controller says, on a rank that is not the controller, until told to stop.
+
+        Args:
+            look: called between two pieces of work, and while waiting.
+        """
+        if self._ml is not None:
+            serve(self._ml_comm, self._ml, look)
+        elif self._engine is not None and self._group.rank == 0:
+            worker = ReferenceWorker(self._folder, self._engine, self._group)
+            serve(self._comm, worker, look)
+        elif self._engine is not None:
+            assist(self._engine, self._group, look)
+
+    def channels(self, *, asynchronous: bool) -> list[Channel]:
+        """The controller's ways to all workers.
+
+        Args:
+            asynchronous: whether a reference group may have an effect waiting beside that in work.
+        """
+        assert self._ml is not None
+        channels: list[Channel] = []
+        if self._engine is not None:
+            worker = ReferenceWorker(self._folder, self._engine, None)
+            channels.append(InlineChannel("reference0", worker, reference=True))
+        else:
+            depth = _QUEUE_DEPTH if asynchronous else 1
+            channels += [
+                MpiChannel(f"reference{number}", self._comm, ranks[0], reference=True, depth=depth)
+                for number, ranks in enumerate(self._plan.layout.groups)
+            ]
+            channels.append(FailureChannel(self._comm))
+        channels.append(InlineChannel("ml", self._ml, reference=False))
+        return channels
+
+    def _make_engine(self, number: int) -> RescuingEngine | None:
+        inputs = self._plan.inputs
+        kind = engine_class(inputs.reference.engine)
+        if self._group is not None and self._group.rank > 0 and not kind.parallel:
+            return None
+        directory = self._folder.reference / f"group{number}"
+        directory.mkdir(parents=True, exist_ok=True)
+        return RescuingEngine(
+            kind,
+            inputs.reference,
+            inputs.control,
+            inputs.elements,
+            self._group if kind.parallel else None,
+            directory,
+            inputs.al.active_learning.max_net_force_eV_per_A,
+            BlackBox(self._folder.deaths, f"rank{self._rank}"),
+        )
+
+
+def _told(error: FhiAlError) -> list[str]:
+    return error.problems if isinstance(error, InputError) else [str(error)]
+
+
+def _device(inputs: Inputs, local: int) -> str:
+    wanted = inputs.mace.misc.device
+    if wanted == "cpu" or (wanted == "auto" and not visible_gpus()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda:{local % torch.cuda.device_count()}"
+    if wanted == "auto":
+        return "cpu"
+    raise InputError(
+        f"mace_settings.yaml: MISC.device: {wanted} is asked for, but torch finds no such device "
+        f"on {socket.gethostname()}; set it to cpu or auto, or run where there is a GPU"
+    )
