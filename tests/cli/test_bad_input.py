@@ -110,7 +110,9 @@ CASES = {
     "two threshold factors": Case(
         ("c_x", "threshold_factor"), al=al(c_x=0.1, threshold_factor=0.9)
     ),
-    "NPT": Case(("stat_ensemble", "nve", "nvt"), al={"MD": {"stat_ensemble": "NPT"}}),
+    "NPT of a molecule": Case(
+        ("stat_ensemble", "periodic", "geometry.in", "nvt"), al={"MD": {"stat_ensemble": "NPT"}}
+    ),
     "molecular dynamics in control.in": Case(
         ("control.in", "MD_run", "line 2"), control="xc pbe\nMD_run 1.0 NVE 300\n"
     ),
