@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 import time
@@ -188,7 +189,7 @@ def _differences(before: Opened, now: Opened, *, fixed: bool = False) -> Iterato
     for name in dict.fromkeys([*before.inputs, *now.inputs]):
         # Those of the reference matter as far as its digest does.
         forbidden = (
-            name in _FIXED
+            re.sub(r"\[\d+\]", "", name) in _FIXED  # of one MD section among several, too
             or name == "geometries"
             or name.startswith(_FIXED_SECTIONS)
             or (name.startswith("REFERENCE.") and not same_engine)
