@@ -41,7 +41,7 @@ example: $(INSTALLED)  ## Run the main job on examples/ethanol, in examples/etha
 	@ls $(EXAMPLE)/run/model/*.model
 
 test: lint  ## Check the code, then run all tests and print the coverage of src/
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --durations=15
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --durations=15
 
 soak: $(INSTALLED)  ## Look for rare faults for hours: 1,000 kills, all states of a run, fuzzing
 	$(BIN)/python -m pytest -s -m soak tests/faults
