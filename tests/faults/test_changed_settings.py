@@ -100,7 +100,7 @@ def test_what_may_not_change_is_refused_at_once(folder: Path) -> None:
     for part in (
         "the reference engine's digest was digest, is other",
         "the number of atoms was 3, is 2",
-        "geometry.in was",
+        "geometries was",
         "ACTIVE_LEARNING.ensemble_size was 2, is 3",
         "ACTIVE_LEARNING.num_trajectories was 2, is 1",
         "ARCHITECTURE.num_channels was 8, is 4",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fhi_al.effects import Effect, Label
-from fhi_al.errors import FhiAlError, UnconvergedError
+from fhi_al.errors import EngineError, FhiAlError, UnconvergedError
 from fhi_al.events import Event, Failed, Labelled, LabelRejected
 from fhi_al.parallel.channels import (
     TAG_EFFECT,
@@ -179,13 +179,16 @@ def _finish(slices: Slices, look: Look) -> Event:
 
 
 def describe_failure(rank: int, worker: str, error: BaseException) -> Failed:
-    """The event that tells of an exception on this rank; what users can mend has no traceback."""
-    known = isinstance(error, FhiAlError)
+    """The event that tells of an exception on this rank; what users can mend has no traceback.
+
+    That of an engine tells where in the user's calculator, or in ours, it broke down.
+    """
+    known = isinstance(error, FhiAlError) and not isinstance(error, EngineError)
     return Failed(
         worker=worker,
         host=socket.gethostname(),
         rank=rank,
-        error=str(error) if known else f"{type(error).__name__}: {error}",
+        error=str(error) if isinstance(error, FhiAlError) else f"{type(error).__name__}: {error}",
         traceback="" if known else "".join(traceback.format_exception(error)),
     )
 

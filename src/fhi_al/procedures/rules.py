@@ -82,8 +82,9 @@ class Rules:
         return self.n_samples * self.ensemble_size
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for the journal."""
-        return dataclasses.asdict(self)
+        """Plain data for the journal, as it is read from there."""
+        plain = dataclasses.asdict(self)
+        return {**plain, "threshold_systems": list(self.threshold_systems)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Rules:
