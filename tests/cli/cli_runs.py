@@ -24,6 +24,8 @@ from fhi_al.journal import read_journal
 HERE = Path(__file__).parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
+DETERMINISTIC = {"MISC": {"deterministic": True}}
+
 WATER = """\
 atom 0.0 0.0 0.119 O
 atom 0.0 0.763 -0.477 H

@@ -13,8 +13,17 @@ import pytest
 import torch
 from ase.io import read
 from asi_library.build import SPECIES_DIR
-from cli_runs import WATER, call, count, journal, labelled, succeed, summary, write_inputs
-from conftest import DETERMINISTIC
+from cli_runs import (
+    DETERMINISTIC,
+    WATER,
+    call,
+    count,
+    journal,
+    labelled,
+    succeed,
+    summary,
+    write_inputs,
+)
 
 from fhi_al.events import Died, Labelled, LabelRejected, Opened, Started
 from fhi_al.md.perturb import perturbed

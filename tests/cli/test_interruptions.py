@@ -14,8 +14,16 @@ from typing import Any
 
 import pytest
 from ase.io import read
-from cli_runs import Running, call, journal, label_files, labelled, n_commands, write_inputs
-from conftest import DETERMINISTIC
+from cli_runs import (
+    DETERMINISTIC,
+    Running,
+    call,
+    journal,
+    label_files,
+    labelled,
+    n_commands,
+    write_inputs,
+)
 
 from fhi_al.events import Failed, Labelled
 

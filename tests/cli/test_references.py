@@ -10,6 +10,7 @@ from ase.io import read
 from ase.md.verlet import VelocityVerlet
 from asi_library.build import SPECIES_DIR
 from cli_runs import (
+    DETERMINISTIC,
     call,
     count,
     journal,
@@ -19,7 +20,7 @@ from cli_runs import (
     summary,
     write_inputs,
 )
-from conftest import DETERMINISTIC, watch
+from cli_watch import watch
 from tblite.interface import Calculator as Tblite
 
 from fhi_al.events import Labelled, LabelRejected

@@ -15,6 +15,7 @@ from ase.io import read
 from ase.units import Bohr, Hartree
 from cli_runs import (
     AL,
+    DETERMINISTIC,
     call,
     contents,
     count,
@@ -25,7 +26,6 @@ from cli_runs import (
     summary,
     write_inputs,
 )
-from conftest import DETERMINISTIC
 from tblite.interface import Calculator
 
 from fhi_al.events import Advanced, Labelled, LabelRejected, Sampled, Trained
