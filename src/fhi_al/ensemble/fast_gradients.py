@@ -13,9 +13,12 @@ from mace.data import AtomicData
 from mace.modules import loss as losses
 from torch.overrides import TorchFunctionMode
 
-from fhi_al.ensemble.compilation import PATIENCE_SECONDS, Code, tensors_of
+from fhi_al.ensemble.compilation import Code, tensors_of
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.padding import Shape, Tensors, fill, pad
+
+PATIENCE_SECONDS = 5.0
+"""Of eager steps before it is worth compiling: a run that trains at all trains for minutes."""
 
 _INPUTS = (
     "positions",

@@ -122,11 +122,11 @@ class MlWorker:
         return replace(sampled, seconds=time.perf_counter() - start)
 
     def _train(self, effect: Train) -> Slices:
-        from fhi_al.ensemble.fast_gradients import FastGradients
+        from fhi_al.ensemble.fast_gradients import PATIENCE_SECONDS, FastGradients
         from fhi_al.ensemble.train import train
 
         if self._gradients is None and self._compiles:
-            self._gradients = FastGradients(self._patience())
+            self._gradients = FastGradients(self._patience(PATIENCE_SECONDS))
         own, *others = _deal(effect.members, 1 + len(self._peers))
         elsewhere = [member for share in others for member in share]
         everyone = range(self._folder.inputs.al.active_learning.ensemble_size)
@@ -195,17 +195,16 @@ class MlWorker:
         self._committee.load(self._folder, weights)
         return self._committee
 
-    def _patience(self) -> float:
-        """Seconds of eager work before this rank compiles.
+    def _patience(self, seconds: float) -> float:
+        """Make other ranks wait longer before they compile.
 
         One rank compiles; the others find the code in the cache, if they are of its size.
         """
-        from fhi_al.ensemble.compilation import PATIENCE_SECONDS
-
-        return PATIENCE_SECONDS * (4 if self._is_peer else 1)
+        return seconds * (20 if self._is_peer else 1)
 
     def _predict(self, weights: str) -> CommitteePredictor:
         """The committee at this checkpoint, ready for molecular dynamics."""
+        from fhi_al.ensemble.compilation import PATIENCE_SECONDS
         from fhi_al.ensemble.fast_forces import FastForces
         from fhi_al.ensemble.predict import CommitteePredictor
 
@@ -219,7 +218,7 @@ class MlWorker:
                 self._device,
                 committee.dtype,
                 one_by_one=inputs.deterministic,
-                fast=FastForces(walkers, self._patience()),
+                fast=FastForces(walkers, self._patience(PATIENCE_SECONDS)),
             )
         elif self._predicted != weights:
             self._predictor.load(committee.models())
