@@ -22,8 +22,7 @@ def code_blocks(page: Path, language: str) -> Iterator[tuple[str, str]]:
         The block's title ("" if it has none) and its text.
     """
     fences = re.compile(rf"^```{language}(?: +title=\"(.+?)\")? *\n(.*?)^```", re.M | re.S)
-    for title, text in fences.findall(page.read_text(encoding="utf-8")):
-        yield title, text
+    yield from fences.findall(page.read_text(encoding="utf-8"))
 
 
 def table_rows(page: Path) -> Iterator[list[str]]:
