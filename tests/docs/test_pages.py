@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import DOCS, PAGES, code_blocks, table_rows
+from pages import DOCS, PAGES, ROOT, code_blocks, table_rows
 
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
 from fhi_al.settings.base import Section
@@ -29,6 +29,7 @@ SECTIONS: dict[str, tuple[type[Section], ...]] = {
     "MISC": (MaceMisc, Misc),
 }
 MOVING = [DOCS / "howto" / "from-fhi-al.md", DOCS / "howto" / "from-aims-pax.md"]
+READMES = [ROOT / "README.md", *sorted((ROOT / "examples").rglob("README.md"))]
 BY_NAME = {"ids": lambda page: page.stem}
 
 
@@ -47,6 +48,14 @@ def refers(text: str) -> list[tuple[str, str]]:
 def test_settings_that_are_named_exist(page: Path) -> None:
     for section, key in refers(page.read_text(encoding="utf-8")):
         assert key in keys(section), f"{page.name}: there is no {section}.{key}"
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.parent.name)
+def test_links_of_the_readmes_lead_somewhere(page: Path) -> None:
+    """The links between the pages themselves are checked as the site is built."""
+    links = re.findall(r"\]\((?!https:)([^)#]+)", page.read_text(encoding="utf-8"))
+    for link in links:
+        assert (page.parent / link).exists(), f"{page}: {link}"
 
 
 @pytest.mark.parametrize("page", PAGES, **BY_NAME)
