@@ -25,6 +25,7 @@ from fhi_al.events import (
 from fhi_al.procedures.state import State
 from fhi_al.work import Outcome, Place
 
+INITIAL_STRUCTURES = "initial structures"
 _NEWEST = 41
 _FEWEST = 5
 
@@ -209,7 +210,7 @@ def numbers(state: State) -> dict[str, tuple[int, int]]:
     if state.stage == "initial_dataset":
         found = {"epochs": (initial.epochs, rules.max_initial_epochs)}
         if rules.max_initial_set_size is not None:
-            found["initial structures"] = (len(state.entries), rules.max_initial_set_size)
+            found[INITIAL_STRUCTURES] = (len(state.entries), rules.max_initial_set_size)
         return found
     if state.stage == "active_learning" and active is not None:
         steps = sum(walker.step for walker in active.walkers)

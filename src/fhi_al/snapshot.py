@@ -14,7 +14,7 @@ from fhi_al.lock import Holder
 from fhi_al.procedures.run import delivered_members, finished, wanted
 from fhi_al.procedures.state import State, WalkerStatus
 from fhi_al.procedures.threshold import Threshold
-from fhi_al.progress import Progress, numbers
+from fhi_al.progress import INITIAL_STRUCTURES, Progress, numbers
 
 Condition = Literal["starting", "running", "stopping", "finished", "stopped", "failed", "crashed"]
 
@@ -186,7 +186,7 @@ class Snapshot:
         commands: started so far.
         in_work: what is being done.
         queue: of labels.
-        trajectories: none outside active learning and ab initio MD.
+        trajectories: of active learning from its beginning on, of ab initio MD before.
         thresholds: none before active learning.
         train_size: structures in the largest training set of a member.
         n_valid: structures for validation.
@@ -363,16 +363,18 @@ def _trajectories(
     for number, walker in enumerate(state.active.walkers):
         system = rules.threshold_systems[number] if rules.threshold_systems else ""
         uncertainty, temperature = progress.measured.get(number, (None, None))
+        ended = state.stage != "active_learning"
+        status: WalkerStatus = "finished" if ended else walker.status
         found.append(
             Trajectory(
                 number,
-                walker.status,
+                status,
                 walker.step,
                 rules.max_MD_steps,
                 uncertainty,
                 thresholds[system].value,
                 temperature,
-                walker.epochs_left if walker.status == "training" else 0,
+                walker.epochs_left if status == "training" else 0,
                 system,
             )
         )
@@ -390,6 +392,9 @@ def _limits(state: State, progress: Progress, clock: float) -> tuple[Limit, ...]
             # Epochs of one kind of training: the last ones tell best.
             each = state.convergence.seconds_per_epoch
             pace, seconds = 1 / each, max(left * each - (clock - progress.trained), 0.0)
+        if left == 0 or what == INITIAL_STRUCTURES:
+            # What is left to do then is of another kind: training, evaluation, export.
+            seconds = None
         found.append(Limit(what, number, limit, pace, seconds))
     return tuple(found)
 
