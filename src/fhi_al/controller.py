@@ -76,27 +76,25 @@ class Controller:
         self._finish_reference = finish_reference
         self._look = look
         self._too_late = False
+        self._closed = False
 
     def run(self) -> None:
         """Work until the goal is reached.
 
         Raises:
             StoppedError: the run was asked to stop.
-            FhiAlError: the procedures, or a file, can't go on; the journal is closed properly.
+            FhiAlError: the procedures, a file or a worker here can't go on; the journal knows why.
             WorkerError: a rank broke down.
         """
         try:
             self._run()
-        except StorageError as error:
-            # What was in work is not to blame. Of the journal itself, more can't be asked.
-            with contextlib.suppress(StorageError):
-                self._close("a file could not be written")
-            self._tell_failure(error)
-            raise
         except (StoppedError, WorkerError):
             raise
         except Exception as error:
-            self._tell_failure(error)
+            if not self._closed:
+                # What was in work is not to blame. Of the journal itself, more can't be asked.
+                with contextlib.suppress(StorageError):
+                    self.journal.append(describe_failure(0, "controller", error))
             raise
 
     def _run(self) -> None:
@@ -211,13 +209,9 @@ class Controller:
         for effect, channel in chosen:
             channel.submit(_snapshot(effect))
 
-    def _tell_failure(self, error: Exception) -> None:
-        """Have the journal say why the run ended; the log, and the user, are told elsewhere."""
-        with contextlib.suppress(StorageError):
-            self.journal.append(describe_failure(0, "controller", error))
-
     def _close(self, reason: str) -> None:
         self.record(Closed(reason, time.time()))
+        self._closed = True
 
 
 def _snapshot(effect: Effect) -> Effect:

@@ -45,7 +45,7 @@ class Painter:
     """Draws snapshots on the terminal, each in place of the one before.
 
     The cursor stays visible and no mode of the terminal is changed: a process that is killed leaves
-    nothing to be put right. A terminal that goes away ends the drawing, not the run.
+    nothing to be put right.
 
     Args:
         keep: whether the last drawing stays.
@@ -77,8 +77,7 @@ class Painter:
         if (excess := len(lines) - room) > 0:
             rows = max(len(snapshot.trajectories) - excess - 1, 0)
             lines = self._lines(snapshot, rows)[: max(room, 1)]
-        with contextlib.suppress(OSError):
-            self._live.update(SegmentLines(lines, new_lines=True), refresh=True)
+        self._live.update(SegmentLines(lines, new_lines=True), refresh=True)
 
     def _lines(self, snapshot: Snapshot, rows: int | None) -> list[list[Segment]]:
         return self._console.render_lines(draw(snapshot, bars=True, rows=rows), pad=False)
@@ -134,6 +133,15 @@ class RunView:
         """Show how things stand, if it is time."""
         if time.monotonic() < self._next:
             return
+        try:
+            self._show()
+        except Exception as error:
+            # The terminal is gone, perhaps. No view is worth a run.
+            self._close()
+            self._next = float("inf")
+            log.warning("The run is no longer shown: %s: %s", type(error).__name__, error)
+
+    def _show(self) -> None:
         snapshot = take_snapshot(self._state, self._progress, time.time(), self._holder, self._name)
         if self._painter is not None:
             self._painter.paint(snapshot)
@@ -143,6 +151,12 @@ class RunView:
             # A calculation of a day is not to fill the log.
             self._quiet = min(2 * self._quiet, _LONGEST_QUIET_S)
             self._next = time.monotonic() + self._quiet
+
+    def _close(self) -> None:
+        if self._painter is not None:
+            self._painter.stop()
+            self._painter = None
+            self._terminal.setStream(sys.stdout)
 
     def __enter__(self) -> RunView:
         if can_draw(sys.stdout):
@@ -159,7 +173,4 @@ class RunView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._painter is not None:
-            self._painter.stop()
-            self._painter = None
-            self._terminal.setStream(sys.stdout)
+        self._close()

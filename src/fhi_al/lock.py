@@ -80,7 +80,8 @@ class FolderLock:
     def __init__(self, folder: Path, host: str | None = None) -> None:
         self._path = folder / "lock"
         self._host = host or socket.gethostname()
-        self._holder = {"host": self._host, "pid": os.getpid(), "time": round(time.time(), 3)}
+        self._since = round(time.time(), 3)
+        self._holder = {"host": self._host, "pid": os.getpid(), "time": self._since}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self._open()
@@ -109,6 +110,11 @@ class FolderLock:
                 with contextlib.suppress(OSError):
                     os.close(file)
                 raise
+
+    @property
+    def holder(self) -> Holder:
+        """This job, as others see it."""
+        return Holder(self._host, os.getpid(), self._since, self._since)
 
     def beat(self) -> bool:
         """Show a sign of life.
