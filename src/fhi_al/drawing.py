@@ -58,7 +58,12 @@ def in_words(snapshot: Snapshot) -> str:
         parts.append(f"force MAE {_mae(snapshot.accuracy)}")
     if snapshot.seconds_left is not None:
         parts.append(_left(snapshot))
-    stage = f"{_stage(snapshot)} for {duration(snapshot.stage_seconds)}"
+    stage = _stage(snapshot)
+    if snapshot.condition != "running":
+        stage += f", {snapshot.condition}"
+    if snapshot.why:
+        stage += f" ({snapshot.why})"
+    stage += f", for {duration(snapshot.stage_seconds)}"
     return f"{stage}: {'; '.join(parts)}" if parts else stage
 
 

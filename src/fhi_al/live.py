@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.segment import Segment, SegmentLines
 
@@ -24,6 +25,7 @@ from fhi_al.lock import Holder
 from fhi_al.procedures.state import State
 from fhi_al.progress import Progress
 from fhi_al.snapshot import Snapshot, take_snapshot
+from fhi_al.terminal import terminal_size
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +33,6 @@ PERIOD_S = 2.0
 QUIET_S = 60.0
 _LONGEST_QUIET_S = 1800.0
 _LOG_LINES = 6
-
-
-def can_draw(file: TextIO) -> bool:
-    """Whether a file is a terminal on which lines can be drawn anew.
-
-    Not even where variables ask for colours in a file: control characters don't belong there.
-    """
-    return file.isatty() and not Console(file=file).is_dumb_terminal
 
 
 class Painter:
@@ -53,7 +47,7 @@ class Painter:
     """
 
     def __init__(self, *, keep: bool, log_lines: int = 0) -> None:
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, force_terminal=True)
         self._live = Live(
             console=self._console, auto_refresh=False, transient=not keep, vertical_overflow="crop"
         )
@@ -69,14 +63,21 @@ class Painter:
         with contextlib.suppress(OSError):
             self._live.stop()
 
-    def paint(self, snapshot: Snapshot) -> None:
-        """Draw a snapshot."""
+    def paint(self, snapshot: Snapshot, size: os.terminal_size) -> None:
+        """Draw a snapshot.
+
+        Args:
+            snapshot: to be drawn.
+            size: of the terminal.
+        """
+        # Some have none, as those of batch systems.
+        self._console.size = ConsoleDimensions(size.columns or 80, size.lines or 24)
         # Drawn once, not again for each line that is printed above.
         lines = self._lines(snapshot, None)
-        room = self._console.height - 1 - self._log_lines
+        room = max(self._console.height - 1 - self._log_lines, 1)
         if (excess := len(lines) - room) > 0:
             rows = max(len(snapshot.trajectories) - excess - 1, 0)
-            lines = self._lines(snapshot, rows)[: max(room, 1)]
+            lines = self._lines(snapshot, rows)[:room]
         self._live.update(SegmentLines(lines, new_lines=True), refresh=True)
 
     def _lines(self, snapshot: Snapshot, rows: int | None) -> list[list[Segment]]:
@@ -118,53 +119,57 @@ class RunView:
         self._state, self._progress = state, progress
         self._terminal = terminal
         self._painter: Painter | None = None
+        self._next = self._quiet_until = 0.0
         self._quiet = QUIET_S
-        self._next = 0.0
 
     def __call__(self, state: State, event: Event) -> None:
         """Take note of an event."""
         self._state = state
         self._progress.take(state, event, time.time())
-        if self._painter is None and not isinstance(event, Started):
+        if not isinstance(event, Started):
             self._quiet = QUIET_S
-            self._next = time.monotonic() + self._quiet
+            self._quiet_until = time.monotonic() + self._quiet
 
     def look(self) -> None:
         """Show how things stand, if it is time."""
-        if time.monotonic() < self._next:
+        now = time.monotonic()
+        if now < self._next:
             return
+        self._next = now + PERIOD_S
         try:
-            self._show()
+            self._show(now)
         except Exception as error:
             # The terminal is gone, perhaps. No view is worth a run.
-            self._close()
+            self._stop()
             self._next = float("inf")
             log.warning("The run is no longer shown: %s: %s", type(error).__name__, error)
 
-    def _show(self) -> None:
+    def _show(self, now: float) -> None:
+        size = terminal_size(sys.stdout)
+        if size is None:
+            self._stop()
+            if now < self._quiet_until:
+                return
         snapshot = take_snapshot(self._state, self._progress, time.time(), self._holder, self._name)
-        if self._painter is not None:
-            self._painter.paint(snapshot)
-            self._next = time.monotonic() + PERIOD_S
-        else:
+        if size is None:
             log.info("%s", in_words(snapshot))
             # A calculation of a day is not to fill the log.
             self._quiet = min(2 * self._quiet, _LONGEST_QUIET_S)
-            self._next = time.monotonic() + self._quiet
+            self._quiet_until = now + self._quiet
+            return
+        if self._painter is None:
+            self._painter = Painter(keep=False, log_lines=_LOG_LINES)
+            self._painter.start()
+            self._terminal.setStream(sys.stdout)
+        self._painter.paint(snapshot, size)
 
-    def _close(self) -> None:
+    def _stop(self) -> None:
         if self._painter is not None:
             self._painter.stop()
             self._painter = None
             self._terminal.setStream(sys.stdout)
 
     def __enter__(self) -> RunView:
-        if can_draw(sys.stdout):
-            self._painter = Painter(keep=False, log_lines=_LOG_LINES)
-            self._painter.start()
-            self._terminal.setStream(sys.stdout)
-        else:
-            self._next = time.monotonic() + self._quiet
         return self
 
     def __exit__(
@@ -173,4 +178,4 @@ class RunView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._close()
+        self._stop()

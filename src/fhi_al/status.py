@@ -17,12 +17,13 @@ from fhi_al.drawing import draw, in_words
 from fhi_al.errors import InputError, JournalError
 from fhi_al.events import Opened
 from fhi_al.journal import Follower
-from fhi_al.live import PERIOD_S, Painter, can_draw
+from fhi_al.live import PERIOD_S, Painter
 from fhi_al.lock import read_holder
-from fhi_al.procedures.run import finished, step
+from fhi_al.procedures.run import step
 from fhi_al.procedures.state import State
 from fhi_al.progress import Progress
 from fhi_al.snapshot import Snapshot, take_snapshot
+from fhi_al.terminal import terminal_size
 
 _JOURNALS = ("journal.jsonl", "atomic_energies.jsonl")
 
@@ -56,11 +57,6 @@ class Reader:
         if self._state is None:
             return None
         return take_snapshot(self._state, self._progress, time.time(), holder, self._name)
-
-    @property
-    def done(self) -> bool:
-        """Whether the goal of the run was reached."""
-        return self._state is not None and finished(self._state)
 
     def _read(self) -> None:
         if self._follower is None:
@@ -133,18 +129,18 @@ def watch(directory: Path, *, as_json: bool = False) -> int:
     snapshot = reader.look()
     if snapshot is None:
         raise _nothing(directory)
-    terminal = not as_json and can_draw(sys.stdout)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        painter = stack.enter_context(Painter(keep=True)) if terminal else None
-        told = 0.0
+        painter: Painter | None = None
+        told: object = None
         while True:
-            if snapshot is not None and painter is not None:
-                painter.paint(snapshot)
-            elif snapshot is not None and snapshot.last_record > told:
-                told = snapshot.last_record
-                line = to_json(snapshot) if as_json else in_words(snapshot)
-                print(line, flush=True)
-            if reader.done and (snapshot is None or snapshot.host is None):
+            size = None if as_json else terminal_size(sys.stdout)
+            if snapshot is not None and size is not None:
+                painter = painter or stack.enter_context(Painter(keep=True))
+                painter.paint(snapshot, size)
+            elif snapshot is not None and told != (snapshot.last_record, snapshot.condition):
+                told = snapshot.last_record, snapshot.condition
+                print(to_json(snapshot) if as_json else in_words(snapshot), flush=True)
+            if snapshot is not None and snapshot.condition == "finished":
                 break
             time.sleep(PERIOD_S)
             snapshot = reader.look()
