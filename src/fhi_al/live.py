@@ -22,9 +22,10 @@ from rich.segment import Segment, SegmentLines
 from fhi_al.drawing import draw, in_words
 from fhi_al.events import Event, Started
 from fhi_al.lock import Holder
+from fhi_al.observe import observe
 from fhi_al.procedures.state import State
 from fhi_al.progress import Progress
-from fhi_al.snapshot import Snapshot, take_snapshot
+from fhi_al.snapshot import Snapshot
 from fhi_al.terminal import terminal_size
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ class RunView:
             self._stop()
             if now < self._quiet_until:
                 return
-        snapshot = take_snapshot(self._state, self._progress, time.time(), self._holder, self._name)
+        snapshot = observe(self._state, self._progress, time.time(), self._holder, self._name)
         if size is None:
             log.info("%s", in_words(snapshot))
             # A calculation of a day is not to fill the log.

@@ -19,10 +19,11 @@ from fhi_al.events import Opened
 from fhi_al.journal import Follower
 from fhi_al.live import PERIOD_S, Painter
 from fhi_al.lock import read_holder
+from fhi_al.observe import observe
 from fhi_al.procedures.run import step
 from fhi_al.procedures.state import State
 from fhi_al.progress import Progress
-from fhi_al.snapshot import Snapshot, take_snapshot
+from fhi_al.snapshot import Snapshot
 from fhi_al.terminal import terminal_size
 
 _JOURNALS = ("journal.jsonl", "atomic_energies.jsonl")
@@ -56,7 +57,7 @@ class Reader:
             self._read()
         if self._state is None:
             return None
-        return take_snapshot(self._state, self._progress, time.time(), holder, self._name)
+        return observe(self._state, self._progress, time.time(), holder, self._name)
 
     def _read(self) -> None:
         if self._follower is None:

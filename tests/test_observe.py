@@ -28,11 +28,12 @@ from fhi_al.events import (
 )
 from fhi_al.journal import Journal
 from fhi_al.lock import Holder
+from fhi_al.observe import observe
 from fhi_al.parallel.channels import InlineChannel
 from fhi_al.procedures.run import step, wanted
 from fhi_al.progress import Pace, Progress
 from fhi_al.simulated import SimulatedWorker, simulated_rules
-from fhi_al.snapshot import Snapshot, take_snapshot
+from fhi_al.snapshot import Snapshot
 from fhi_al.status import to_json
 from fhi_al.work import Place, Work
 
@@ -59,7 +60,7 @@ def look(*timed: Timed, now: float | None = None, holder: Holder | None = AT_WOR
         state = step(state, event)
         progress.take(state, event, when)
     assert state is not None
-    return take_snapshot(state, progress, timed[-1][0] if now is None else now, holder, "water")
+    return observe(state, progress, timed[-1][0] if now is None else now, holder, "water")
 
 
 def sampled(when: float, *keys: str) -> Timed:
@@ -241,7 +242,7 @@ def test_a_run_from_its_first_event_to_its_last(tmp_path: Path) -> None:
     for when, event in timed:
         state = step(state, event)
         progress.take(state, event, when)
-        snapshots.append(take_snapshot(state, progress, when, AT_WORK, "water"))
+        snapshots.append(observe(state, progress, when, AT_WORK, "water"))
         assert in_words(snapshots[-1])
         json.loads(to_json(snapshots[-1]))
     stages = list(dict.fromkeys(snapshot.stage for snapshot in snapshots))
@@ -279,7 +280,7 @@ def test_a_threshold_in_its_warm_up_and_after(tmp_path: Path) -> None:
     for when, event in simulated_run(tmp_path, uncertainty_warmup=16):
         state = step(state, event)
         progress.take(state, event, when)
-        snapshots += take_snapshot(state, progress, when, AT_WORK).thresholds
+        snapshots += observe(state, progress, when, AT_WORK).thresholds
     for threshold in snapshots:
         assert (threshold.value is None) == (threshold.n_estimates < 16)
     assert snapshots[0].value is None
