@@ -277,8 +277,11 @@ class _Launch:
         assert self._state is not None
         assert self._journal is not None
         assert self._joined is not None
+        assert self._lock is not None
+        from fhi_al.live import RunView  # with rich, which the other ranks have no use for
+
         stage_log = StageLog(folder.logs)
-        start_logging(plan.inputs.mace.misc.log_level, stage_log)
+        terminal = start_logging(plan.inputs.mace.misc.log_level, stage_log)
         stage_log.turn_to(self._state.stage)
         write_settings(plan.inputs, folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
@@ -300,9 +303,12 @@ class _Launch:
             log.info("Changed since the last command: %s", change)
         opened = self._joined.opened
         startup_s = round(since_start(), 2)
-        self._journal.append(
-            replace(opened, time=time.time(), startup_s=startup_s, places=tuple(places))
-        )
+        opened = replace(opened, time=time.time(), startup_s=startup_s, places=tuple(places))
+        self._journal.append(opened)
+        name, progress = plan.inputs.mace.general.name_exp, self._joined.progress
+        view = RunView(name, self._lock.holder, self._state, progress, terminal)
+        view(self._state, opened)
+        listeners.append(view)
         controller = Controller(
             self._state,
             self._journal,
@@ -311,13 +317,15 @@ class _Launch:
             stop=StopRequests(self._signals, self._comm, walltime.is_up),
             walltime=walltime,
             finish_reference=plan.inputs.al.misc.finish_reference,
+            look=view.look,
         )
         try:
             controller.record(*read_deaths(folder.deaths))
             forget_deaths(folder.deaths)
             if self._retry and controller.state.rejected:
                 controller.record(Retried(tuple(controller.state.rejected)))
-            controller.run()
+            with view:
+                controller.run()
         finally:
             self._journal.close()
             self._state = controller.state

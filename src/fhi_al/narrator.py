@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fhi_al import events
 from fhi_al.events import Event, Stage
@@ -97,23 +97,28 @@ class StageLog(logging.Handler):
         super().close()
 
 
-def start_logging(level: str, stage_log: StageLog | None = None) -> None:
+def start_logging(level: str, stage_log: StageLog | None = None) -> logging.StreamHandler[TextIO]:
     """Log to the terminal, and to the log file of the stage.
 
     Args:
         level: of the messages, as `logging` names it.
         stage_log: the log files, if any.
+
+    Returns:
+        What logs to the terminal.
     """
     logger = logging.getLogger("fhi_al")
     logger.handlers.clear()
     logger.propagate = False
     logger.setLevel(level)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    terminal = logging.StreamHandler(sys.stdout)
+    handlers: list[logging.Handler] = [terminal]
     if stage_log is not None:
         handlers.append(stage_log)
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         logger.addHandler(handler)
+    return terminal
 
 
 def start_worker_logging(rank: int) -> None:
