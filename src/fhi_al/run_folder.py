@@ -95,6 +95,11 @@ class RunFolder:
         return self.root / self.inputs.mace.general.results_dir
 
     @property
+    def predictions(self) -> Path:
+        """What the models say about the validation and the test set, when they were measured."""
+        return self.results / "predictions.h5"
+
+    @property
     def logs(self) -> Path:
         """The folder of the log files."""
         return self.root / self.inputs.mace.general.log_dir
