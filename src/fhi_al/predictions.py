@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -85,7 +86,7 @@ def voigt(stress: FloatArray) -> FloatArray:
     return stress[..., [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
-def save_predictions(path: Path, sets: Mapping[str, Predictions], run: str, weights: str) -> None:
+def save_predictions(path: Path, sets: Mapping[Any, Predictions], run: str, weights: str) -> None:
     """Store predictions; durable when this returns.
 
     Args:

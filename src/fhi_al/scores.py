@@ -182,7 +182,7 @@ class Calibration:
             for one that is too sure of itself.
         rank_correlation: Spearman's, between s_i and e_i.
 
-    Source: P. Levi, M. Gispan, N. Giladi, E. Fetaya, Sensors 22, 5540 (2022), for the groups.
+    Source: D. Levi, L. Gispan, N. Giladi, E. Fetaya, Sensors 22, 5540 (2022), for the groups.
     """
 
     spread: FloatArray

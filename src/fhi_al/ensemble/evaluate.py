@@ -106,7 +106,9 @@ def _predictions(
                 ptr=batch.ptr.cpu().numpy(),
                 true_energies=_array(batch.energy),
                 true_forces=_array(batch.forces),
-                true_stress=np.where(_has_stress(batch)[:, None], voigt(_array(batch.stress)), np.nan),
+                true_stress=np.where(
+                    _has_stress(batch)[:, None], voigt(_array(batch.stress)), np.nan
+                ),
                 energies=energies,
                 forces=forces,
                 stress=stress,

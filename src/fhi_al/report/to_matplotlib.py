@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from fhi_al.report.charts import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -36,7 +37,7 @@ _SYMBOLS: dict[Symbol, tuple[str, bool]] = {
 }
 """matplotlib's marker, and whether it is filled."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.0,
     "axes.spines.top": False,
@@ -92,11 +93,11 @@ def draw(chart: Chart) -> Figure:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(chart.n_rows, chart.columns, squeeze=False).ravel()
-    handles = {}
+    handles: dict[str, Artist] = {}
     for ax, panel in zip(axes, chart.panels, strict=False):
         _draw_panel(ax, panel)
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, handle)
+            handles.setdefault(str(name), handle)
     for ax in axes[len(chart.panels) :]:
         ax.set_visible(False)
     order = [name for name in names(chart.panels) if name in handles]
@@ -111,6 +112,8 @@ def draw(chart: Chart) -> Figure:
 
 
 def _draw_panel(ax: Axes, panel: Panel) -> None:
+    from matplotlib.ticker import LogLocator
+
     if panel.rows:
         ax.set_yticks(range(len(panel.rows)), panel.rows)
         ax.set_ylim(len(panel.rows) - 0.5, -0.5)
@@ -133,10 +136,15 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     ax.set_ylabel(panel.y.title)
     if panel.title:
         ax.set_title(panel.title)
-    if panel.x.log:
-        ax.set_xscale("log")
-    if panel.y.log:
-        ax.set_yscale("log")
+    for axis, scale, log in (
+        (ax.xaxis, ax.set_xscale, panel.x.log),
+        (ax.yaxis, ax.set_yscale, panel.y.log),
+    ):
+        if log:
+            scale("log")
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
     if panel.x.span is not None:
         ax.set_xlim(*panel.x.span)
     if panel.y.span is not None:

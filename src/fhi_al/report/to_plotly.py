@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -180,7 +181,7 @@ def _trace(series: Series, panel: Panel, x_range: Any) -> dict[str, Any]:
             "opacity": 0.75 if series.symbol == "circle" and len(series.x) > 200 else 1.0,
         }
         if series.about:
-            trace["text"] = list(series.about)
+            trace["text"] = [escape(text) for text in series.about]
             trace["hovertemplate"] = "%{text}<br>(%{x}, %{y})<extra></extra>"
         return trace
     if isinstance(series, Bars | Spans):
