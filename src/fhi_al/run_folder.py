@@ -15,6 +15,9 @@ from fhi_al.files import why_not_writable
 from fhi_al.labels import LabelStore, StructureStore
 from fhi_al.settings import Inputs
 
+PREDICTIONS = "predictions.h5"
+"""In results/: what the models say about labelled structures."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -97,7 +100,7 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         """What the models say about the validation and the test set, when they were measured."""
-        return self.results / "predictions.h5"
+        return self.results / PREDICTIONS
 
     @property
     def logs(self) -> Path:

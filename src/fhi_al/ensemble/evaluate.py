@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,11 +14,13 @@ from mace.data import AtomicData
 from fhi_al.effects import Evaluate
 from fhi_al.ensemble.data import loader, member_keys
 from fhi_al.ensemble.frames import read_labels
-from fhi_al.ensemble.members import Committee
-from fhi_al.events import ALL_MEMBERS, Errors, Evaluated
+from fhi_al.ensemble.members import Committee, load_committee
+from fhi_al.events import ALL_MEMBERS, Errors, Evaluated, Opened
 from fhi_al.predictions import Predictions, joined, save_predictions, voigt
+from fhi_al.procedures.state import State
 from fhi_al.run_folder import RunFolder
 from fhi_al.scores import Scores, all_scores
+from fhi_al.settings import load_inputs
 from fhi_al.structure import BoolArray, FloatArray
 
 DataSet = Literal["validation", "test"]
@@ -64,6 +67,38 @@ def predict_sets(
         tests = [graphs.build(label) for label in labels]
         sets["test"] = yield from _predictions(tests, effect, committee, device)
     return sets
+
+
+def predict_now(directory: Path, opened: Opened, state: State) -> dict[str, Predictions]:
+    """Predict what `evaluate` would measure, in a process that takes no part in the run.
+
+    Args:
+        directory: with the input files.
+        opened: first event of the run.
+        state: of the run, with weights.
+
+    Returns:
+        Dataset -> predictions of all members; empty where there is nothing to validate on.
+
+    Raises:
+        InputError: the input files or the test set can't be used.
+        JournalError: labels or weights are not there; those of a run at work are replaced now and
+            then.
+    """
+    assert state.weights is not None
+    inputs = load_inputs(directory)
+    folder = RunFolder(inputs, opened.engine, opened.run)
+    committee = load_committee(folder, state.weights, "cpu")
+    everyone = tuple(range(state.rules.ensemble_size))
+    slices = predict_sets(
+        Evaluate("report", state.weights, everyone, state.entries), folder, committee, "cpu"
+    )
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            sets: dict[str, Predictions] = end.value
+            return sets
 
 
 def _errors(data: DataSet, predictions: Predictions) -> list[Errors]:

@@ -57,12 +57,12 @@ def parity(
     if there.any():
         true, predicted = predictions.true_stress[there], stress[there]
         panels.append(_parity_panel(true / units.GPa, predicted / units.GPa, "stress", "GPa"))
-    who = "the committee's mean" if len(chosen) > 1 else "the delivered model"
+    who = "the mean of the models" if len(chosen) > 1 else "the model"
     return Chart(
         name,
-        f"Predicted against true values, {data} data",
-        f"Predictions of {who} for {len(predictions)} structures of the {data} data, against the "
-        "reference. Energies are counted from the median of their chemical formula.",
+        f"Predicted against true values: {data}",
+        f"Predictions of {who} for {len(predictions)} structures ({data}) against the reference. "
+        "Energies are counted from the median of their chemical formula.",
         tuple(panels),
         columns=len(panels),
         panel_height=300 if len(panels) == 2 else 240,
@@ -135,7 +135,7 @@ def calibration_chart(predictions: Predictions, data: str) -> Chart | None:
     return Chart(
         "calibration",
         "Error against uncertainty",
-        f"{CALIBRATION} {data.capitalize()} data, {len(found.spread)} atoms.",
+        f"{CALIBRATION} Data: {data}, {len(found.spread)} atoms.",
         (calibration_panel(found),),
         panel_height=380,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fhi_al.accounting import shares
-from fhi_al.errors import InputError
+from fhi_al.errors import FhiAlError, InputError
 from fhi_al.events import Opened
 from fhi_al.files import write_text
-from fhi_al.journal import Record
-from fhi_al.predictions import Predictions
-from fhi_al.procedures.run import finished
+from fhi_al.journal import Record, read_journal
+from fhi_al.predictions import Predictions, load_predictions, save_predictions
+from fhi_al.procedures.run import finished, fold
+from fhi_al.procedures.state import State
 from fhi_al.report import to_matplotlib
 from fhi_al.report.charts import Chart
 from fhi_al.report.citations import BIBTEX, cited
@@ -23,6 +25,7 @@ from fhi_al.report.methods import methods, reference_name, versions
 from fhi_al.report.model_charts import CALIBRATION, calibration_panel, parity, species_chart
 from fhi_al.report.page import Section, folded, listed, page, paragraph, table, verbatim
 from fhi_al.report.run_charts import choices_panel, energies, learning_curve, sets
+from fhi_al.report.score_tables import score_table
 from fhi_al.report.story import Story, tell
 from fhi_al.report.timeline import timeline
 from fhi_al.report.walk_charts import temperature, uncertainty
@@ -35,6 +38,7 @@ from fhi_al.report.words import (
     summary_words,
     systems,
 )
+from fhi_al.run_folder import PREDICTIONS, RunFolder
 from fhi_al.scores import all_scores, calibration
 from fhi_al.summary import Summary, summarise
 
@@ -79,21 +83,82 @@ def write_report(
     return path
 
 
-def try_report(
-    results: Path, records: Sequence[Record], predictions: Mapping[str, Predictions]
-) -> None:
-    """Write the report of a run that has just ended; whatever is wrong with it harms nobody."""
+def try_report(folder: RunFolder, records: Sequence[Record], weights: str | None) -> None:
+    """Write the report of a run that has just ended; whatever is wrong with it harms nobody.
+
+    Args:
+        folder: of the run.
+        records: of its journal.
+        weights: checkpoint of the models at its end.
+    """
     try:
-        path = write_report(results, records, predictions)
+        predictions = load_predictions(folder.predictions, folder.run, weights or "")
+        path = write_report(folder.results, records, predictions or {})
     except Exception as error:  # the run is done, whatever happens to its pictures
         log.warning(
             "The report could not be written (%s: %s); the run is complete without it. To try "
-            "again: FHI_AL-report",
+            "again: FHI_AL-report %s",
             type(error).__name__,
             error,
+            folder.root,
         )
     else:
         log.info("Report: %s", path)
+
+
+def report_folder(directory: Path, *, predict: bool = True) -> int:
+    """Write the report of the run in a folder, whether it is finished, at work or interrupted.
+
+    Args:
+        directory: with the input files.
+        predict: whether models may be loaded, if the predictions are not there yet.
+
+    Returns:
+        Exit code.
+
+    Raises:
+        InputError: there is no run.
+        JournalError: its journal is damaged.
+        StorageError: a file can't be written.
+    """
+    journal = Path(directory).absolute() / "restart" / "journal.jsonl"
+    if not journal.is_file():
+        raise InputError(f"{journal}: there is no journal; name the folder with the input files")
+    records, _ = read_journal(journal)
+    state = fold(record.event for record in records)
+    if state is None:
+        raise InputError(f"{journal} is empty: the run has not begun; try again later")
+    opened = records[0].event
+    assert isinstance(opened, Opened)
+    results = journal.parents[1] / opened.inputs.get("GENERAL.results_dir", "results")
+    predictions: Mapping[str, Predictions] = {}
+    try:
+        predictions = _predictions(journal.parents[1], results, opened, state, predict=predict)
+    except FhiAlError as error:
+        print(f"The report goes without parity plots: {error}", file=sys.stderr)
+    path = write_report(results, records, predictions)
+    print(f"Report: {path}\nIts charts as PNG and SVG: {results / FIGURES}")
+    return 0
+
+
+def _predictions(
+    directory: Path, results: Path, opened: Opened, state: State, *, predict: bool
+) -> Mapping[str, Predictions]:
+    """What the models say about the validation and the test set: as kept, or computed now."""
+    if state.weights is None:
+        return {}
+    evaluated = state.evaluated == state.weights
+    path = results / PREDICTIONS
+    kept = load_predictions(path, opened.run, state.weights) if evaluated else None
+    if kept is not None or not predict:
+        return kept or {}
+    print("Computing the predictions of the models, which loads torch (--no-predictions: don't)")
+    from fhi_al.ensemble.evaluate import predict_now
+
+    sets = predict_now(directory, opened, state)
+    if evaluated:
+        save_predictions(path, sets, opened.run, state.weights)
+    return sets
 
 
 def _contents(
@@ -133,21 +198,8 @@ def _accuracy(story: Story, predictions: Mapping[str, Predictions]) -> list[str 
         names = [f"member {member}" for member in found.members]
         scores = all_scores(found, names)
         parts += _charts(species_chart(scores))
-        rows = [
-            [
-                " ".join(filter(None, (s.who, s.species, s.system))),
-                str(s.n_structures),
-                *(
-                    "" if q is None else f"{factor * value:.3g}"
-                    for q, factor in ((s.forces, 1000), (s.energy, 1000))
-                    for value in ((q.mae, q.rmse, q.max) if q else (0.0, 0.0, 0.0))
-                ),
-            ]
-            for s in scores
-        ]
-        header = ["model", "n", "F MAE", "F RMSE", "F max", "E MAE", "E RMSE", "E max"]
-        title = f"Errors on the {data} data: forces (F) in meV/Å, energies (E) in meV/atom"
-        parts.append(table(title, header, rows))
+        title, header, rows = score_table(scores)
+        parts.append(table(f"{data.capitalize()} data. {title}", header, rows))
     return parts
 
 
