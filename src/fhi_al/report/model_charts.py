@@ -116,7 +116,7 @@ def calibration_panel(found: Calibration) -> Panel:
             Points(
                 1000 * found.bin_spread,
                 1000 * found.bin_error,
-                "groups of atoms (root mean square)",
+                "root mean square of groups",
                 "red",
                 "diamond",
                 size=9,

@@ -54,6 +54,7 @@ _STYLE: dict[Any, Any] = {
 }
 _WIDTH, _DPI = 7.0, 150
 _PIXELS_PER_INCH = 110.0
+_LEGEND_LETTERS = 110
 
 
 def save(chart: Chart, folder: Path) -> list[Path]:
@@ -106,7 +107,7 @@ def draw(chart: Chart) -> Figure:
             [handles[name] for name in order],
             order,
             loc="outside upper left",
-            ncols=min(len(order), 4),
+            ncols=max(1, min(len(order), _LEGEND_LETTERS // (max(map(len, order)) + 8))),
         )
     return figure
 
