@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fhi_al.events import Advanced, Labelled, Opened, Trained
+from fhi_al.events import Advanced, Check, Labelled, Opened, Trained
 from fhi_al.files import write_text
 from fhi_al.journal import Record
 from fhi_al.procedures.rules import Rules
@@ -48,14 +48,7 @@ def write_histories(folder: Path, records: Iterable[Record], *, analysis: bool) 
         elif isinstance(event, Advanced):
             assert thresholds is not None
             for check in event.checks:
-                for trajectory, step, uncertainty, temperature in zip(
-                    check.trajectories,
-                    check.steps,
-                    check.uncertainties,
-                    check.temperatures,
-                    strict=True,
-                ):
-                    theta = thresholds.of(trajectory).add(uncertainty)
+                for trajectory, step, uncertainty, theta, temperature in looks(check, thresholds):
                     uncertainties.append(
                         (trajectory, step, uncertainty, "" if theta is None else theta, temperature)
                     )
@@ -72,6 +65,26 @@ def write_histories(folder: Path, records: Iterable[Record], *, analysis: bool) 
         files.append(_table(folder / "uncertainties.csv", _UNCERTAINTIES, uncertainties))
         files.append(_table(folder / "checks.csv", _CHECKS, checks))
     return files
+
+
+def looks(
+    check: Check, thresholds: Thresholds
+) -> Iterator[tuple[int, int, float, float | None, float]]:
+    """What a check found of each walker.
+
+    Args:
+        check: of all moving walkers.
+        thresholds: as the checks before have left them; takes the uncertainties in.
+
+    Yields:
+        Trajectory, MD step, uncertainty in eV/Å, the threshold that it was compared with (None
+        during the warm-up), and temperature in K.
+    """
+    for trajectory, step, uncertainty, temperature in zip(
+        check.trajectories, check.steps, check.uncertainties, check.temperatures, strict=True
+    ):
+        threshold = thresholds.of(trajectory).add(uncertainty)
+        yield trajectory, step, uncertainty, threshold, temperature
 
 
 def _table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:

@@ -46,6 +46,7 @@ def report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> N
     from rich.console import Console
 
     from fhi_al.histories import write_histories
+    from fhi_al.report.run_report import REPORT, try_report
     from fhi_al.summary import print_summary, save_summary, summarise
 
     if goal == "atomic_energies":
@@ -63,6 +64,8 @@ def report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> N
     if peaks or not (folder.results / "summary.json").exists():
         # A command that finds the run finished knows less: nothing of memory.
         save_summary(summary, folder.results)
+    if peaks or not (folder.results / REPORT).exists():
+        try_report(folder, records, state.weights)
     # Plain text: mpirun gives rank 0 a terminal of its own, even where the user's is a file.
     print_summary(summary, Console(highlight=False, force_terminal=False))
 

@@ -15,6 +15,9 @@ from fhi_al.files import why_not_writable
 from fhi_al.labels import LabelStore, StructureStore
 from fhi_al.settings import Inputs
 
+PREDICTIONS = "predictions.h5"
+"""In results/: what the models say about labelled structures."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -93,6 +96,11 @@ class RunFolder:
     def results(self) -> Path:
         """Training histories, the summary, and copies of all settings."""
         return self.root / self.inputs.mace.general.results_dir
+
+    @property
+    def predictions(self) -> Path:
+        """What the models say about the validation and the test set, when they were measured."""
+        return self.results / PREDICTIONS
 
     @property
     def logs(self) -> Path:

@@ -17,6 +17,8 @@ COMMANDS: dict[str, str] = {
     "FHI_AL-journal": "fhi_al.cli.journal:main",
     "FHI_AL-status": "fhi_al.cli.status:main",
     "FHI_AL-completion": "fhi_al.cli.completion:main",
+    "FHI_AL-report": "fhi_al.cli.report:main",
+    "FHI_AL-test-ensemble": "fhi_al.cli.test_ensemble:main",
 }
 """Each command and its entry point, as in setup.cfg. Beside the function `NAME` of such an entry
 point, its module has `NAME_parser`, which makes the parser: for help, completion and the docs."""
@@ -27,6 +29,14 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description=description)
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     return parser
+
+
+def quiet_libraries() -> None:
+    """Keep warnings of libraries, which are for their developers, away from users."""
+    import warnings
+
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 def guarded(command: Callable[[], int]) -> int:

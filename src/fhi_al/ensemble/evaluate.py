@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Generator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from ase.formula import Formula
 from mace.data import AtomicData
 
 from fhi_al.effects import Evaluate
 from fhi_al.ensemble.data import loader, member_keys
 from fhi_al.ensemble.frames import read_labels
-from fhi_al.ensemble.members import Committee
-from fhi_al.events import ALL_MEMBERS, Errors, Evaluated
+from fhi_al.ensemble.members import Committee, load_committee
+from fhi_al.events import ALL_MEMBERS, Errors, Evaluated, Opened
+from fhi_al.predictions import Predictions, joined, save_predictions, voigt
+from fhi_al.procedures.state import State
 from fhi_al.run_folder import RunFolder
-from fhi_al.structure import FloatArray
+from fhi_al.scores import Scores, all_scores
+from fhi_al.settings import load_inputs
+from fhi_al.structure import BoolArray, FloatArray
 
-
-@dataclass
-class _Deviations:
-    """Predicted minus true values of one model."""
-
-    forces: list[FloatArray] = field(default_factory=list)
-    energies: list[FloatArray] = field(default_factory=list)
-
-    def errors(self, who: str, data: Literal["validation", "test"], system: str = "") -> Errors:
-        forces, energies = np.concatenate(self.forces), np.concatenate(self.energies)
-        return Errors(
-            who=who,
-            data=data,
-            force_mae=float(np.abs(forces).mean()),
-            force_rmse=float(np.sqrt(np.square(forces).mean())),
-            energy_mae=float(np.abs(energies).mean()),
-            energy_rmse=float(np.sqrt(np.square(energies).mean())),
-            n_structures=len(energies),
-            system=system,
-        )
+DataSet = Literal["validation", "test"]
 
 
 def evaluate(
@@ -48,7 +31,7 @@ def evaluate(
 ) -> Generator[None, None, Evaluated]:
     """Measure the members, and their mean, on all validation labels and on the user's test set.
 
-    Yields after every batch of every member.
+    Yields after every batch of every member. The predictions are kept, for the report.
 
     Args:
         effect: which members, and the datasets.
@@ -63,72 +46,134 @@ def evaluate(
         InputError: the test set can't be used.
     """
     began = time.monotonic()
+    sets = yield from predict_sets(effect, folder, committee, device)
+    save_predictions(folder.predictions, sets, folder.run, effect.weights)
+    errors = [error for data, predictions in sets.items() for error in _errors(data, predictions)]
+    return Evaluated(effect.id, tuple(errors), time.monotonic() - began)
+
+
+def predict_sets(
+    effect: Evaluate, folder: RunFolder, committee: Committee, device: str | torch.device
+) -> Generator[None, None, dict[DataSet, Predictions]]:
+    """Predict what `evaluate` measures, without keeping it. The arguments are the same."""
     graphs = committee.graphs(folder)
     _, valid = member_keys(tuple(effect.entries), ALL_MEMBERS, union=True)
-    found: list[Errors] = []
+    sets: dict[DataSet, Predictions] = {}
     if valid:
-        found += yield from _measure("validation", graphs.of(valid), effect, committee, device)
+        sets["validation"] = yield from _predictions(graphs.of(valid), effect, committee, device)
     test_set = committee.inputs.al.active_learning.test_set
     if test_set is not None:
         labels, _ = read_labels(test_set)
         tests = [graphs.build(label) for label in labels]
-        found += yield from _measure("test", tests, effect, committee, device)
-    return Evaluated(effect.id, tuple(found), time.monotonic() - began)
+        sets["test"] = yield from _predictions(tests, effect, committee, device)
+    return sets
 
 
-def _measure(
-    data: Literal["validation", "test"],
-    graphs: list[AtomicData],
-    effect: Evaluate,
-    committee: Committee,
-    device: str | torch.device,
-) -> Generator[None, None, list[Errors]]:
+def predict_now(directory: Path, opened: Opened, state: State) -> dict[str, Predictions]:
+    """Predict what `evaluate` would measure, in a process that takes no part in the run.
+
+    Args:
+        directory: with the input files.
+        opened: first event of the run.
+        state: of the run, with weights.
+
+    Returns:
+        Dataset -> predictions of all members; empty where there is nothing to validate on.
+
+    Raises:
+        InputError: the input files or the test set can't be used.
+        JournalError: labels or weights are not there; those of a run at work are replaced now and
+            then.
+    """
+    assert state.weights is not None
+    inputs = load_inputs(directory)
+    folder = RunFolder(inputs, opened.engine, opened.run)
+    committee = load_committee(folder, state.weights, "cpu")
+    everyone = tuple(range(state.rules.ensemble_size))
+    slices = predict_sets(
+        Evaluate("report", state.weights, everyone, state.entries), folder, committee, "cpu"
+    )
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            sets: dict[str, Predictions] = end.value
+            return sets
+
+
+def _errors(data: DataSet, predictions: Predictions) -> list[Errors]:
+    names = [f"member {index}" for index in predictions.members]
+    return [_error(data, scores) for scores in all_scores(predictions, names) if not scores.species]
+
+
+def _error(data: DataSet, scores: Scores) -> Errors:
+    assert scores.energy is not None
+    assert scores.forces is not None
+    return Errors(
+        who=scores.who,
+        data=data,
+        force_mae=scores.forces.mae,
+        force_rmse=scores.forces.rmse,
+        energy_mae=scores.energy.mae,
+        energy_rmse=scores.energy.rmse,
+        n_structures=scores.n_structures,
+        system=scores.system,
+    )
+
+
+def _predictions(
+    graphs: list[AtomicData], effect: Evaluate, committee: Committee, device: str | torch.device
+) -> Generator[None, None, Predictions]:
     models = committee.models()
-    members = [_Deviations() for _ in effect.members]
-    mean = _Deviations()
-    symbols = np.array(committee.inputs.elements)
-    formulas = [_formula(symbols[graph.node_attrs.argmax(1).cpu()]) for graph in graphs]
-    systems = {formula: _Deviations() for formula in dict.fromkeys(formulas)}
-    done = 0
+    elements = np.array(committee.members[0].spec.elements)
+    parts: list[Predictions] = []
     for batch in loader(graphs, committee.inputs.mace.training.valid_batch_size):
         batch = batch.to(device)
-        predictions = []
-        for index, deviations in zip(effect.members, members, strict=True):
-            predictions.append(_predict(models[index], batch))
-            _add(deviations, batch, *predictions[-1])
+        predicted = []
+        for index in effect.members:
+            predicted.append(_predict(models[index], batch))
             yield
-        energies, forces = (np.mean(values, axis=0) for values in zip(*predictions, strict=True))
-        _add(mean, batch, energies, forces)
-        ptr = batch.ptr.cpu().numpy()
-        for i, (first, last) in enumerate(pairwise(ptr)):
-            of_system = systems[formulas[done + i]]
-            of_system.energies.append(mean.energies[-1][i : i + 1])
-            of_system.forces.append(mean.forces[-1][first:last])
-        done += len(ptr) - 1
-    errors = [
-        deviations.errors(f"member {index}", data)
-        for index, deviations in zip(effect.members, members, strict=True)
-    ]
-    if len(members) > 1:
-        errors.append(mean.errors("committee", data))
-    if len(systems) > 1:
-        who = "committee" if len(members) > 1 else errors[0].who
-        errors += [found.errors(who, data, system) for system, found in systems.items()]
-    return errors
+        energies, forces, stress = (np.stack(values) for values in zip(*predicted, strict=True))
+        parts.append(
+            Predictions(
+                members=np.array(effect.members),
+                numbers=elements[batch.node_attrs.argmax(1).cpu()],
+                ptr=batch.ptr.cpu().numpy(),
+                true_energies=_array(batch.energy),
+                true_forces=_array(batch.forces),
+                true_stress=np.where(
+                    _has_stress(batch)[:, None], voigt(_array(batch.stress)), np.nan
+                ),
+                energies=energies,
+                forces=forces,
+                stress=stress,
+            )
+        )
+    return joined(parts)
 
 
-def _formula(symbols: Iterable[str]) -> str:
-    formula: str = Formula.from_list([str(symbol) for symbol in symbols]).format("hill")
-    return formula
+def _has_stress(batch: Any) -> BoolArray:
+    """Which structures have a stress of the reference."""
+    has: BoolArray = (batch.stress_weight > 0).cpu().numpy()
+    return has
 
 
-def _predict(model: torch.nn.Module, batch: Any) -> tuple[FloatArray, FloatArray]:
-    """Energies (structures,) in eV and forces (atoms, 3) in eV/Å."""
-    output = model(batch.to_dict(), training=False, compute_force=True)
-    return tuple(output[name].detach().double().cpu().numpy() for name in ("energy", "forces"))
+def _predict(model: torch.nn.Module, batch: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Energies (structures,) in eV, forces (atoms, 3) in eV/Å, stress (structures, 6) in eV/Å^3."""
+    has_stress = _has_stress(batch)
+    output = model(
+        batch.to_dict(),
+        training=False,
+        compute_force=True,
+        compute_stress=bool(has_stress.any()),
+    )
+    energies, forces = _array(output["energy"]), _array(output["forces"])
+    stress = np.full((len(energies), 6), np.nan)
+    if has_stress.any():
+        stress[has_stress] = voigt(_array(output["stress"]))[has_stress]
+    return energies, forces, stress
 
 
-def _add(deviations: _Deviations, batch: Any, energies: FloatArray, forces: FloatArray) -> None:
-    atoms = (batch.ptr[1:] - batch.ptr[:-1]).cpu().numpy()
-    deviations.energies.append((energies - batch.energy.double().cpu().numpy()) / atoms)
-    deviations.forces.append(forces - batch.forces.double().cpu().numpy())
+def _array(values: torch.Tensor) -> FloatArray:
+    array: FloatArray = values.detach().double().cpu().numpy()
+    return array

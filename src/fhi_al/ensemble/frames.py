@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,29 @@ ENERGY, FORCES, STRESS = (
 _PREFIX = "fhi_al_"
 
 
-def read_labels(path: Path) -> tuple[list[Label], str]:
+@dataclass(frozen=True)
+class Names:
+    """What results are called in a file.
+
+    Attributes:
+        energy: in `Atoms.info`, or among the results of a calculation; likewise the others.
+        forces: in `Atoms.arrays`.
+        stress: in `Atoms.info`.
+    """
+
+    energy: str = ENERGY
+    forces: str = FORCES
+    stress: str = STRESS
+
+
+def read_labels(path: Path, names: Names | None = None) -> tuple[list[Label], str]:
     """Read structures with energies and forces.
 
     Args:
         path: of a file that ASE reads. Energy in eV, forces in eV/Å and stress in eV/Å^3 are taken
             from REF_energy, REF_forces and REF_stress, or else from what ASE takes for the results
             of a calculation (`energy`, `forces`, `stress`).
+        names: other names to take them from, and from nowhere else.
 
     Returns:
         The labels, and the digest that their keys are made with: it names the file's contents.
@@ -45,7 +62,7 @@ def read_labels(path: Path) -> tuple[list[Label], str]:
         raise InputError(f"{path} can't be read as labelled structures: {error}") from error
     labels = []
     for index, atoms in enumerate(frames):
-        energy, forces, stress = _results(atoms)
+        energy, forces, stress = _results(atoms, names)
         values = [values for values in (energy, forces, stress) if values is not None]
         missing = [
             name for name, found in (("energy", energy), ("forces", forces)) if found is None
@@ -56,9 +73,14 @@ def read_labels(path: Path) -> tuple[list[Label], str]:
                 if missing
                 else "has results that are not numbers"
             )
+            wanted = names or Names()
+            others = (
+                "" if names else ", or the energy and forces of a calculation as ASE writes them"
+            )
             raise InputError(
-                f"{path}: structure {index} {what}; expected finite {ENERGY} (eV) and {FORCES} "
-                "(eV/Å), or the energy and forces of a calculation as ASE writes them."
+                f"{path}: structure {index} {what}; expected finite {wanted.energy} (eV) and "
+                f"{wanted.forces} (eV/Å){others}. It has "
+                f"{', '.join(_found(atoms)) or 'no results'}."
             )
         atoms.set_constraint()
         structure = Structure.from_atoms(atoms)
@@ -81,13 +103,26 @@ def read_labels(path: Path) -> tuple[list[Label], str]:
     return labels, digest
 
 
-def _results(atoms: Atoms) -> tuple[Any, Any, Any]:
+def _results(atoms: Atoms, names: Names | None) -> tuple[Any, Any, Any]:
     results = dict(atoms.calc.results) if isinstance(atoms.calc, SinglePointCalculator) else {}
-    return (
-        atoms.info.get(ENERGY, results.get("energy")),
-        atoms.arrays.get(FORCES, results.get("forces")),
-        atoms.info.get(STRESS, results.get("stress")),
+    # ASE takes for results whatever bears their plain names.
+    energy, forces, stress = (
+        results.get(getattr(names, name) if names else name)
+        for name in ("energy", "forces", "stress")
     )
+    names = names or Names()
+    return (
+        atoms.info.get(names.energy, energy),
+        atoms.arrays.get(names.forces, forces),
+        atoms.info.get(names.stress, stress),
+    )
+
+
+def _found(atoms: Atoms) -> list[str]:
+    """What a structure carries besides atoms."""
+    results = atoms.calc.results if isinstance(atoms.calc, SinglePointCalculator) else {}
+    own = ("numbers", "positions")
+    return [*atoms.info, *(name for name in atoms.arrays if name not in own), *results]
 
 
 def _voigt(stress: Any) -> Any:

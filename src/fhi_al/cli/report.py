@@ -1,0 +1,44 @@
+"""`FHI_AL-report`: a run as one page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fhi_al.cli import guarded, make_parser, quiet_libraries
+
+
+def main_parser() -> argparse.ArgumentParser:
+    """`FHI_AL-report [DIR]`."""
+    parser = make_parser(
+        "FHI_AL-report",
+        "Write results/report.html, one page that opens offline, and its charts as PNG and SVG in "
+        "results/figures: of a run that is finished, at work or interrupted. A finished run has "
+        "written its report already.",
+    )
+    parser.add_argument(
+        "directory",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        metavar="DIR",
+        help="folder with the input files (default: this folder)",
+    )
+    parser.add_argument(
+        "--no-predictions",
+        action="store_true",
+        help="do without the charts for which models would have to be loaded",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `FHI_AL-report`."""
+    arguments = main_parser().parse_args(argv)
+    quiet_libraries()
+
+    from fhi_al.report.run_report import report_folder
+
+    predict = not arguments.no_predictions
+    return guarded(lambda: report_folder(arguments.directory, predict=predict))

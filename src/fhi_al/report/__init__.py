@@ -1,0 +1,1 @@
+"""Reports of runs and of models: charts, described once and drawn twice, tables, and words."""

@@ -1,0 +1,230 @@
+"""Charts as figures of plotly.js, for pages: plain data, without its Python classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from fhi_al.report.charts import (
+    COLORS,
+    Bars,
+    Chart,
+    Diagonal,
+    Line,
+    Panel,
+    Points,
+    Series,
+    Spans,
+    Symbol,
+)
+
+_SYMBOLS: dict[Symbol, str] = {
+    "circle": "circle",
+    "ring": "circle-open",
+    "cross": "x-thin-open",
+    "diamond": "diamond-open",
+    "triangle": "triangle-down",
+    "square": "square-open",
+}
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 18, 62, 52
+_ROW_GAP, _COLUMN_GAP = 76, 0.085
+"""Pixels around and between the panels; between columns, a share of the width."""
+
+
+def figure(chart: Chart) -> dict[str, Any]:
+    """What `Plotly.newPlot` takes: `data` and `layout`, without colours of text and paper.
+
+    Those are for the page to choose, by day and by night.
+    """
+    height = chart.n_rows * chart.panel_height + (chart.n_rows - 1) * _ROW_GAP
+    layout: dict[str, Any] = {
+        "height": height + _TOP + _BOTTOM,
+        "margin": {"l": _LEFT, "r": _RIGHT, "t": _TOP, "b": _BOTTOM},
+        "legend": {
+            "orientation": "h",
+            "yref": "container",
+            "y": 1.0,
+            "yanchor": "top",
+            "x": 0.0,
+            "xanchor": "left",
+        },
+        "barmode": "stack",
+        "bargap": 0.25,
+        "hovermode": "closest",
+        "annotations": [],
+    }
+    data: list[dict[str, Any]] = []
+    told: set[str] = set()
+    for index, panel in enumerate(chart.panels):
+        number = str(index + 1) if index else ""
+        layout[f"xaxis{number}"], layout[f"yaxis{number}"] = _axes(chart, index, height)
+        layout["annotations"] += _texts(panel, number)
+        x_range = layout[f"xaxis{number}"].get("range")
+        for series in panel.series:
+            trace = _trace(series, panel, x_range)
+            trace |= {
+                "name": series.name,
+                "legendgroup": series.name,
+                "showlegend": bool(series.name) and series.name not in told,
+                "xaxis": f"x{number}",
+                "yaxis": f"y{number}",
+            }
+            told.add(series.name)
+            data.append(trace)
+    layout["showlegend"] = len(told - {""}) > 1
+    return {"data": data, "layout": layout}
+
+
+def _axes(chart: Chart, index: int, height: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    panel = chart.panels[index]
+    row, column = divmod(index, chart.columns)
+    number = str(index + 1) if index else ""
+    gap = _COLUMN_GAP if chart.columns > 1 else 0.0
+    width = (1 - gap * (chart.columns - 1)) / chart.columns
+    left = column * (width + gap)
+    top = 1 - row * (chart.panel_height + _ROW_GAP) / height
+    x: dict[str, Any] = {
+        "title": {"text": panel.x.title, "standoff": 8},
+        "domain": [round(left, 5), round(left + width, 5)],
+        "anchor": f"y{number}",
+        "type": "log" if panel.x.log else "linear",
+    }
+    y: dict[str, Any] = {
+        "title": {"text": panel.y.title, "standoff": 8},
+        "domain": [max(0.0, round(top - chart.panel_height / height, 5)), round(top, 5)],
+        "anchor": f"x{number}",
+        "type": "log" if panel.y.log else "linear",
+    }
+    for axis, wanted in ((x, panel.x), (y, panel.y)):
+        if wanted.log:
+            axis["dtick"] = 1 if _decades(panel, axis is x) > 2 else "D2"
+        if wanted.span is not None:
+            ends = [math.log10(end) if wanted.log else end for end in wanted.span]
+            axis["range"] = [float(f"{end:.6g}") for end in ends]
+    if panel.rows:
+        y |= {
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": list(reversed(panel.rows)),
+            "automargin": True,
+            "showgrid": False,
+        }
+    if panel.square:
+        y |= {"scaleanchor": f"x{number}", "constrain": "domain"}
+        x |= {"constrain": "domain"}
+    return x, y
+
+
+def _decades(panel: Panel, of_x: bool) -> float:
+    values = [
+        series.x if of_x else series.y
+        for series in panel.series
+        if isinstance(series, Line | Points)
+    ]
+    together = np.concatenate([*values, np.ones(0)])
+    together = together[np.isfinite(together) & (together > 0)]
+    return float(np.log10(together.max() / together.min())) if len(together) else 0.0
+
+
+def _texts(panel: Panel, number: str) -> list[dict[str, Any]]:
+    found = []
+    for text, y, anchor in ((panel.title, 1.0, "bottom"), (panel.note, 0.98, "top")):
+        if text:
+            found.append(
+                {
+                    "text": text.replace("\n", "<br>"),
+                    "xref": f"x{number} domain",
+                    "yref": f"y{number} domain",
+                    "x": 0.0 if anchor == "bottom" else 0.02,
+                    "y": y,
+                    "xanchor": "left",
+                    "yanchor": anchor,
+                    "align": "left",
+                    "showarrow": False,
+                }
+            )
+    return found
+
+
+def _trace(series: Series, panel: Panel, x_range: Any) -> dict[str, Any]:
+    color = COLORS[series.color]
+    if isinstance(series, Line):
+        return {
+            "type": "scatter",
+            "mode": "lines",
+            "x": _plain(series.x),
+            "y": _plain(series.y),
+            "opacity": 0.45 if series.thin else 1.0,
+            "line": {
+                "color": color,
+                "width": 1.0 if series.thin else 2.0,
+                "dash": "dash" if series.dashed else "solid",
+                "shape": "hv" if series.steps else "linear",
+            },
+        }
+    if isinstance(series, Points):
+        trace: dict[str, Any] = {
+            "type": "scatter",
+            "mode": "markers",
+            "x": _plain(series.x),
+            "y": _plain(series.y),
+            "marker": {
+                "color": color,
+                "size": series.size,
+                "symbol": _SYMBOLS[series.symbol],
+                "line": {"width": 1.6 if series.symbol != "circle" else 0, "color": color},
+            },
+            "opacity": 0.75 if series.symbol == "circle" and len(series.x) > 200 else 1.0,
+        }
+        if series.about:
+            trace["text"] = [escape(text) for text in series.about]
+            trace["hovertemplate"] = "%{text}<br>(%{x}, %{y})<extra></extra>"
+        return trace
+    if isinstance(series, Bars | Spans):
+        bars: dict[str, Any] = {
+            "type": "bar",
+            "orientation": "h",
+            "y": list(series.rows),
+            "marker": {"color": color, "line": {"width": 0}},
+        }
+        if isinstance(series, Bars):
+            return {**bars, "x": _plain(series.values)}
+        return {
+            **bars,
+            "x": _plain(series.lengths),
+            "base": _plain(series.begins),
+            "hovertemplate": f"{series.name}: %{{x:.4g}} from %{{base:.4g}}<extra></extra>",
+        }
+    if isinstance(series, Diagonal):
+        ends = [series.first, series.last]
+        return _guide(ends, ends, color)
+    xs = x_range or _extent(panel)
+    if panel.x.log and x_range:
+        xs = [10**end for end in x_range]
+    return _guide(xs, [series.y, series.y], color)
+
+
+def _guide(x: list[float], y: list[float], color: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": _plain(x),
+        "y": _plain(y),
+        "hoverinfo": "skip",
+        "line": {"color": color, "width": 1.5, "dash": "dash"},
+    }
+
+
+def _extent(panel: Panel) -> list[float]:
+    xs = [s.x for s in panel.series if isinstance(s, Line | Points) and len(s.x)]
+    together = np.concatenate(xs) if xs else np.array([0.0, 1.0])
+    return [float(np.nanmin(together)), float(np.nanmax(together))]
+
+
+def _plain(values: Iterable[float]) -> list[float | None]:
+    """Numbers for JSON, with as many digits as an eye could tell apart, and None for nan."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
