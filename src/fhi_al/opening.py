@@ -41,6 +41,7 @@ def rules_of(inputs: Inputs) -> Rules:
         max_initial_epochs=al.max_initial_epochs,
         max_initial_set_size=al.max_initial_set_size,
         converge_initial=al.converge_initial,
+        converge_imported=al.converge_initial,
         desired_acc=al.desired_acc,
         num_trajectories=al.num_trajectories,
         skip_step_mlff=al.skip_step_mlff,

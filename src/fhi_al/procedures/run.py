@@ -155,7 +155,8 @@ def _next_stage(state: State) -> bool:
             following = "import" if state.goal == "active_learning" else "initial_dataset"
     elif stage == "import" and state.imported:
         # Data without models: train them on it as on an initial dataset.
-        following = "active_learning" if state.weights else "converge_initial"
+        trained = state.weights and not rules.converge_imported
+        following = "active_learning" if trained else "converge_initial"
     elif stage == "initial_dataset" and initial_dataset.settled(state):
         if rules.converge_initial:
             following = "converge_initial"
@@ -185,7 +186,7 @@ def wanted(state: State) -> list[Effect]:
     if finished(state) or state.failure:
         return []
     if state.stage == "import":
-        return [Import(id="import")]
+        return [Import(id="import", atomic_energies=state.given_energies)]
     effects: list[Effect] = [*_retries(state), *_PROCEDURES[state.stage].wanted(state)]
     suspects: list[Effect] = [e for e in effects if isinstance(e, Label) and e.key in state.deaths]
     if suspects:
