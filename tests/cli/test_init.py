@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from ase.io import read, write
 from asi_library.build import SPECIES_DIR, compile_library
-from cli_runs import SCRIPTS, contents, environment, succeed, summary
+from cli_runs import ask, contents, succeed, summary
 
 from fhi_al.cli.init import _NAMES
 from fhi_al.settings import load_inputs
@@ -49,17 +49,10 @@ SMALLER: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def init(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def init(folder: Path, *words: str) -> CompletedProcess[str]:
     """Run the command in a folder."""
     folder.mkdir(exist_ok=True)
-    return subprocess.run(
-        [str(SCRIPTS / "FHI_AL-init"), *words],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return ask(folder, "FHI_AL-init", *words)
 
 
 def change(folder: Path, changes: dict[str, dict[str, dict[str, Any]]]) -> None:

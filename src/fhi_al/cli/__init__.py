@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "FHI_AL-atomic-energies": "fhi_al.cli.run:atomic_energies",
     "FHI_AL-journal": "fhi_al.cli.journal:main",
     "FHI_AL-init": "fhi_al.cli.init:main",
+    "FHI_AL-export": "fhi_al.cli.export:main",
 }
 """Each command and its entry point, as in setup.cfg. Beside the function `NAME` of such an entry
 point, its module has `NAME_parser`, which makes the parser: for help, completion and the docs."""
