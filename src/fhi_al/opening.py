@@ -143,7 +143,8 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joine
         ) from error
     if past:
         assert state is not None
-        if forbidden := _forbidden(past[0], opened, state):
+        # Of a recalculation, the name of the journal says all that must not change.
+        if goal != "recalculate" and (forbidden := _forbidden(past[0], opened, state)):
             raise InputError(
                 f"{journal.path}: this folder holds a run with other settings ("
                 + "; ".join(forbidden)

@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "FHI_AL-initial-ds": "fhi_al.cli.run:initial_dataset",
     "FHI_AL-al": "fhi_al.cli.run:active_learning",
     "FHI_AL-atomic-energies": "fhi_al.cli.run:atomic_energies",
+    "FHI_AL-recalculate": "fhi_al.cli.run:recalculate",
     "FHI_AL-journal": "fhi_al.cli.journal:main",
     "FHI_AL-init": "fhi_al.cli.init:main",
     "FHI_AL-export": "fhi_al.cli.export:main",

@@ -23,13 +23,20 @@ from fhi_al.events import (
     Started,
     Trained,
 )
-from fhi_al.procedures import active_learning, atomic_energies, convergence, initial_dataset
+from fhi_al.procedures import (
+    active_learning,
+    atomic_energies,
+    convergence,
+    initial_dataset,
+    recalculation,
+)
 from fhi_al.procedures.rejections import died, judged, rejection, retry
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import State
 from fhi_al.procedures.stop import too_many_failures
 
 _PROCEDURES: dict[Stage, ModuleType] = {
+    "recalculation": recalculation,
     "atomic_energies": atomic_energies,
     "initial_dataset": initial_dataset,
     "converge_initial": convergence,
@@ -103,7 +110,9 @@ def _opened(state: State | None, event: Opened) -> State:
     if state is None:
         state = State(rules=rules, goal=event.goal, stage="initial_dataset")
         state.train_sizes = [0] * rules.ensemble_size
-        if event.goal == "atomic_energies" or rules.auto_atomic_energies:
+        if event.goal == "recalculate":
+            state.stage = "recalculation"
+        elif event.goal == "atomic_energies" or rules.auto_atomic_energies:
             state.stage = "atomic_energies"
         elif event.goal == "active_learning":
             state.stage = "import"
@@ -223,6 +232,8 @@ def delivered_members(state: State) -> tuple[int, ...]:
 
 def finished(state: State) -> bool:
     """Whether the command's goal is reached."""
+    if state.goal == "recalculate":
+        return recalculation.settled(state)
     if state.goal == "atomic_energies":
         return state.atomic_energies is not None
     if state.goal == "initial_dataset":
