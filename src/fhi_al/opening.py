@@ -42,6 +42,7 @@ def rules_of(inputs: Inputs) -> Rules:
         max_initial_epochs=al.max_initial_epochs,
         max_initial_set_size=al.max_initial_set_size,
         converge_initial=al.converge_initial,
+        converge_imported=al.converge_initial,
         desired_acc=al.desired_acc,
         num_trajectories=al.num_trajectories,
         skip_step_mlff=al.skip_step_mlff,
@@ -148,7 +149,8 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joine
         ) from error
     if past:
         assert state is not None
-        if forbidden := _forbidden(past[0], opened, state):
+        # Of a recalculation, the name of the journal says all that must not change.
+        if goal != "recalculate" and (forbidden := _forbidden(past[0], opened, state)):
             raise InputError(
                 f"{journal.path}: this folder holds a run with other settings ("
                 + "; ".join(forbidden)
