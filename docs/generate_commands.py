@@ -40,7 +40,9 @@ def _command(parser: argparse.ArgumentParser, level: int = 2) -> Iterator[str]:
     if parser.description:
         yield parser.description + "\n"
     # argparse has no public way to ask a parser for its arguments.
-    rows = [_row(action) for action in parser._actions if _told(action)]
+    told = [action for action in parser._actions if _told(action)]
+    # What has no name of its own comes first, as in the usage line.
+    rows = [_row(action) for action in sorted(told, key=lambda action: bool(action.option_strings))]
     if rows:
         yield "| option | meaning |\n| --- | --- |"
         yield "\n".join(rows) + "\n"

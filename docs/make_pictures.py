@@ -22,9 +22,10 @@ from fhi_al.drawing import draw
 from fhi_al.events import Labelled
 from fhi_al.journal import Record, read_journal
 from fhi_al.lock import Holder
+from fhi_al.observe import observe
 from fhi_al.procedures.run import step
 from fhi_al.progress import Progress
-from fhi_al.snapshot import Snapshot, take_snapshot
+from fhi_al.snapshot import Snapshot
 
 PICTURES = Path(__file__).parent / "images"
 WIDTH = 96  # columns
@@ -59,7 +60,7 @@ def _snapshot(records: list[Record], holder: Holder | None) -> Snapshot:
         state = step(state, record.event)
         progress.take(state, record.event, record.time)
     assert state is not None
-    return take_snapshot(state, progress, records[-1].time, holder, "ethanol")
+    return observe(state, progress, records[-1].time, holder, "ethanol")
 
 
 def _draw(snapshot: Snapshot, title: str, path: Path, *, bars: bool) -> None:
