@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import html
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 def _command(parser: argparse.ArgumentParser, level: int = 2) -> Iterator[str]:
     yield f"{'#' * level} {parser.prog}\n"
     if parser.description:
-        yield parser.description + "\n"
+        yield _text(parser.description) + "\n"
     # argparse has no public way to ask a parser for its arguments.
     told = [action for action in parser._actions if _told(action)]
     # What has no name of its own comes first, as in the usage line.
@@ -65,8 +67,12 @@ def _row(action: argparse.Action) -> str:
         )
     else:
         names = f"`{value}`"
-    meaning = " ".join((action.help or "").split()).replace("|", "\\|")
-    return f"| {names} | {meaning} |"
+    return f"| {names} | {_text(action.help or '')} |"
+
+
+def _text(words: str) -> str:
+    """Plain text as Markdown that shows it as it is, in tables, too."""
+    return re.sub(r"([|*])", r"\\\1", html.escape(" ".join(words.split()), quote=False))
 
 
 def _value(action: argparse.Action) -> str:

@@ -33,3 +33,8 @@ def test_every_command_has_a_section_with_its_options():
     assert "### FHI_AL-journal repair" in sections["FHI_AL-journal"]
     assert "| `--until N` |" in sections["FHI_AL-journal"]
     assert "| `[DIR]` |" in sections["FHI_AL-journal"]
+
+
+def test_what_looks_like_markup_is_shown():
+    page = runpy.run_path(str(DOCS / "generate_commands.py"))["page"]()
+    assert "&lt;FILE&gt;-rejected.xyz" in page
