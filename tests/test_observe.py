@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -9,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from fhi_al.controller import Controller
-from fhi_al.drawing import duration, in_words
+from fhi_al.drawing import draw, duration, in_words
 from fhi_al.events import (
     Advanced,
     Check,
@@ -105,6 +107,16 @@ def test_how_the_last_command_is_or_ended(
     assert why in snapshot.why
     assert bool(why) == bool(snapshot.why)
     assert (snapshot.host, snapshot.pid) == (("a", 17) if held else (None, None))
+
+
+def test_a_silent_process_is_told_of() -> None:
+    for silent, told in ((100.0, False), (150.0, True)):
+        snapshot = look(opened(), now=200.0, holder=replace(AT_WORK, last_sign=200.0 - silent))
+        assert snapshot.silent_seconds == silent
+        console = Console(file=io.StringIO(), width=100)
+        with console.capture() as capture:
+            console.print(draw(snapshot))
+        assert ("no sign of life for 2 min 30 s" in capture.get()) is told
 
 
 def test_a_command_that_has_not_opened_the_journal_yet_is_starting() -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fhi_al.accounting import shares
+from fhi_al.lock import STALE_S
 from fhi_al.snapshot import Accuracy, Condition, Limit, RoleShare, Snapshot, Trajectory
 
 _COLOURS: dict[Condition, str] = {
@@ -90,6 +91,8 @@ def _title(snapshot: Snapshot) -> Text:
     text.append(snapshot.condition, style=_COLOURS[snapshot.condition])
     if snapshot.host is not None:
         text.append(f" on {snapshot.host} (process {snapshot.pid})")
+    if snapshot.silent_seconds is not None and snapshot.silent_seconds > STALE_S:
+        text.append(f", no sign of life for {duration(snapshot.silent_seconds)}", style="red")
     if snapshot.condition != "running":
         when = time.localtime(snapshot.last_record)
         text.append(time.strftime(", last record %Y-%m-%d %H:%M:%S", when))

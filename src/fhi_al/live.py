@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import TextIO
 
@@ -151,7 +152,9 @@ class RunView:
             self._stop()
             if now < self._quiet_until:
                 return
-        snapshot = observe(self._state, self._progress, time.time(), self._holder, self._name)
+        clock = time.time()
+        alive = replace(self._holder, last_sign=clock)
+        snapshot = observe(self._state, self._progress, clock, alive, self._name)
         if size is None:
             log.info("%s", in_words(snapshot))
             # A calculation of a day is not to fill the log.

@@ -66,6 +66,7 @@ def observe(
         why=why,
         host=holder.host if holder else None,
         pid=holder.pid if holder else None,
+        silent_seconds=max(now - holder.last_sign, 0.0) if holder else None,
         goal=state.goal,
         stage=state.stage,
         time=now,

@@ -156,6 +156,7 @@ class Snapshot:
         why: how it ended, in words; empty while it works.
         host: where it works; None where none does.
         pid: of its rank 0; None where none does.
+        silent_seconds: since its last sign of life, which comes every 20 s; None where none works.
         goal: of that command.
         stage: of the run.
         time: of this snapshot, in seconds since 1970.
@@ -186,6 +187,7 @@ class Snapshot:
     why: str
     host: str | None
     pid: int | None
+    silent_seconds: float | None
     goal: Goal
     stage: Stage
     time: float
