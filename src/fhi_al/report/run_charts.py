@@ -128,7 +128,7 @@ def _both(pair: tuple[Candidate, float]) -> tuple[float, float]:
 
 def sets(story: Story) -> Chart | None:
     """How the datasets grew, and what they are made of."""
-    if not story.state.entries and not story.state.rejected:
+    if not story.state.entries and not any(size.rejected for size in story.sizes):
         return None
     calls = array(size.calls for size in story.sizes)
     series: list[Series] = []
