@@ -99,7 +99,8 @@ def _parity_panel(
 def _note(found: Score | None, unit: str) -> str:
     if found is None:
         return ""
-    return f"MAE {brief(found.mae)} {unit}\nRMSE {brief(found.rmse)} {unit}\nmax {brief(found.max)} {unit}"
+    numbers = (("MAE", found.mae), ("RMSE", found.rmse), ("max", found.max))
+    return "\n".join(f"{name} {brief(value)} {unit}" for name, value in numbers)
 
 
 def calibration_panel(found: Calibration) -> Panel:
