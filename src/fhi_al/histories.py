@@ -39,9 +39,11 @@ def write_histories(folder: Path, records: Iterable[Record], *, analysis: bool) 
     thresholds: Thresholds | None = None
     for record in records:
         event = record.event
-        if isinstance(event, Opened) and thresholds is None:
+        if isinstance(event, Opened):
             rules = Rules.from_json(event.settings)
-            thresholds = Thresholds(rules.threshold, rules.threshold_systems)
+            if thresholds is None:
+                thresholds = Thresholds(rules.threshold, rules.threshold_systems)
+            thresholds.follow(rules.threshold, rules.threshold_systems)
         elif isinstance(event, Trained):
             for member, *row in event.history:
                 losses.setdefault(member, []).append(row)

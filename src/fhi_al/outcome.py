@@ -64,7 +64,8 @@ def report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> N
     if peaks or not (folder.results / "summary.json").exists():
         # A command that finds the run finished knows less: nothing of memory.
         save_summary(summary, folder.results)
-    if peaks or not (folder.results / REPORT).exists():
+    wanted = folder.inputs.al.misc.report
+    if wanted and (peaks or not (folder.results / REPORT).exists()):
         try_report(folder, records, state.weights)
     # Plain text: mpirun gives rank 0 a terminal of its own, even where the user's is a file.
     print_summary(summary, Console(highlight=False, force_terminal=False))

@@ -11,7 +11,8 @@ from cli_runs import DETERMINISTIC, Done, Running, succeed, write_inputs
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> tuple[Path, Done]:
     """A whole deterministic run on one rank. Not to be changed: work on a copy."""
-    folder = write_inputs(tmp_path_factory.mktemp("finished") / "run", al=DETERMINISTIC)
+    misc = {**DETERMINISTIC["MISC"], "report": True}
+    folder = write_inputs(tmp_path_factory.mktemp("finished") / "run", al={"MISC": misc})
     return folder, succeed("FHI_AL", folder)
 
 

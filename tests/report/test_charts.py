@@ -11,6 +11,7 @@ import pytest
 
 from fhi_al.report import to_matplotlib, to_plotly
 from fhi_al.report.charts import (
+    MOST_OF_A_LINE,
     MOST_POINTS,
     Axis,
     Bars,
@@ -121,7 +122,7 @@ def test_a_thinned_line_keeps_its_peaks():
     y = np.sin(x / 1000)
     y[12_345], y[40_000] = 7.0, -7.0
     few_x, few_y = thinned_line(x, y)
-    assert len(few_x) <= MOST_POINTS
+    assert len(few_x) <= MOST_OF_A_LINE
     assert (few_y.max(), few_y.min()) == (7.0, -7.0)
     assert few_x[np.argmax(few_y)] == 12_345
     assert (np.diff(few_x) > 0).all()

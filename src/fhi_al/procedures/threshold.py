@@ -82,6 +82,12 @@ class Thresholds:
         """Take over what a system's threshold knew before; see `Threshold`."""
         self._thresholds[system] = Threshold(self._rule, history, n_estimates)
 
+    def follow(self, rule: ThresholdRule, systems: Sequence[str]) -> None:
+        """Go on by other settings, with what the thresholds know; the arguments are as at first."""
+        self._rule, self._systems = rule, systems
+        for system, known in list(self._thresholds.items()):
+            self.restore(system, known.history, known.n_estimates)
+
     def of(self, trajectory: int) -> Threshold:
         """The threshold that a trajectory is compared with."""
         return self.of_system(self._systems[trajectory] if self._systems else "")

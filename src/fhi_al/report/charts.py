@@ -27,7 +27,7 @@ Source: M. Okabe, K. Ito, Color Universal Design (2008).
 Color: TypeAlias = Literal["blue", "orange", "green", "red", "purple", "sky", "grey"]
 Symbol: TypeAlias = Literal["circle", "ring", "cross", "diamond", "triangle", "square"]
 
-MOST_POINTS = 2000
+MOST_POINTS, MOST_OF_A_LINE = 2000, 1000
 """Points of one series in a chart; more would make pages heavy, and not more readable."""
 
 
@@ -194,10 +194,10 @@ def thinned_line(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         x: (n,) ascending.
         y: (n,) with them.
     """
-    if len(x) <= MOST_POINTS:
+    if len(x) <= MOST_OF_A_LINE:
         return x, y
     chosen: list[int] = []
-    for part in np.array_split(np.arange(len(x)), MOST_POINTS // 2):
+    for part in np.array_split(np.arange(len(x)), MOST_OF_A_LINE // 2):
         chosen += sorted({int(part[np.argmin(y[part])]), int(part[np.argmax(y[part])])})
     return x[chosen], y[chosen]
 

@@ -116,10 +116,7 @@ def _learning(story: Story) -> Iterator[str]:
     )
     state = story.state
     n_train = len({e.key for e in state.entries if e.split == "train"})
-    yield (
-        f"The final dataset has {n_train} structures for training and {state.n_valid} for "
-        "validation."
-    )
+    yield (f"The dataset has {n_train} structures for training and {state.n_valid} for validation.")
     if state.convergence is not None and state.stage in ("convergence", "done"):
         which = "The best member" if rules.converge_best else "All members"
         data = "all of it" if rules.converge_on == "union" else "their own share of it"

@@ -18,6 +18,7 @@ from fhi_al.report.charts import (
     array,
     thinned_points,
 )
+from fhi_al.report.score_tables import brief
 from fhi_al.scores import Calibration, Score, Scores, calibration, score
 from fhi_al.structure import FloatArray
 
@@ -65,7 +66,7 @@ def parity(
         "Energies are counted from the median of their chemical formula.",
         tuple(panels),
         columns=len(panels),
-        panel_height=300 if len(panels) == 2 else 240,
+        panel_height=340 if len(panels) == 2 else 240,
     )
 
 
@@ -98,7 +99,8 @@ def _parity_panel(
 def _note(found: Score | None, unit: str) -> str:
     if found is None:
         return ""
-    return f"MAE {found.mae:.3g} {unit}\nRMSE {found.rmse:.3g} {unit}\nmax {found.max:.3g} {unit}"
+    numbers = (("MAE", found.mae), ("RMSE", found.rmse), ("max", found.max))
+    return "\n".join(f"{name} {brief(value)} {unit}" for name, value in numbers)
 
 
 def calibration_panel(found: Calibration) -> Panel:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from fhi_al.events import Candidate, Stage
 from fhi_al.report.charts import (
+    MOST_POINTS,
     Axis,
     Bars,
     Chart,
@@ -19,6 +22,7 @@ from fhi_al.report.charts import (
     Series,
     Symbol,
     array,
+    thinned_line,
 )
 from fhi_al.report.story import Answer, Story
 from fhi_al.report.walk_charts import REASONS
@@ -105,7 +109,7 @@ def choices_panel(story: Story) -> Panel | None:
     for reason, (name, color, symbol) in REASONS.items():
         mine = [_both(pair) for pair in told if pair[0].reason == reason]
         if mine:
-            x, y = 1000 * np.array(mine).T
+            x, y = 1000 * np.array(mine[:: 1 + len(mine) // MOST_POINTS]).T
             series.append(Points(x, y, name, color, symbol, size=7))
     return Panel(
         Axis("uncertainty when chosen / meV/Å", log=True),
@@ -124,7 +128,7 @@ def _both(pair: tuple[Candidate, float]) -> tuple[float, float]:
 
 def sets(story: Story) -> Chart | None:
     """How the datasets grew, and what they are made of."""
-    if not story.state.entries and not story.state.rejected:
+    if not story.state.entries and not any(size.rejected for size in story.sizes):
         return None
     calls = array(size.calls for size in story.sizes)
     series: list[Series] = []
@@ -179,48 +183,22 @@ def _origins(story: Story) -> Panel:
 
 def energies(story: Story) -> Chart | None:
     """Energies of all labels, and of the rejected structures among them."""
+    rejected = story.state.rejected
     known = [answer for answer in story.answers if answer.energy is not None]
-    without = [a for a in story.answers if a.energy is None and a.key in story.state.rejected]
     if not known:
         return None
-    usual = {
-        formula: float(np.median([a.energy for a in known if a.formula == formula]))
-        for formula in {answer.formula for answer in known}
-    }
-    heights = {
-        a.key: 1000 * ((a.energy or 0.0) - usual[a.formula]) / max(a.n_atoms, 1) for a in known
-    }
-    good = [answer for answer in known if answer.key not in story.state.rejected]
-    bad = [answer for answer in known if answer.key in story.state.rejected]
-    series: list[Series] = [
-        Points(
-            array(a.calls for a in good),
-            array(heights[a.key] for a in good),
-            "label",
-            "blue",
-            size=5,
-        )
-    ]
-    lowest = min(heights.values())
-    marks: tuple[tuple[str, Symbol, list[Answer]], ...] = (
-        ("rejected", "cross", bad),
-        ("rejected without an energy", "triangle", without),
-    )
-    for name, symbol, some in marks:
-        if some:
-            series.append(
-                Points(
-                    array(a.calls for a in some),
-                    array(heights.get(a.key, lowest) for a in some),
-                    name,
-                    "red",
-                    symbol,
-                    size=9,
-                    about=tuple(
-                        f"{a.key[:12]}: {story.state.rejected[a.key].reason}" for a in some
-                    ),
-                )
-            )
+    heights = _above_median(known)
+    good = [answer for answer in known if answer.key not in rejected]
+    bad = [answer for answer in known if answer.key in rejected]
+    without = [a for a in story.answers if a.energy is None and a.key in rejected]
+    spans = [np.ptp([heights[a.key] for a in some]) if some else 0.0 for some in (known, good)]
+    panels = []
+    if spans[0] > 5 * spans[1] > 0:  # far outliers: of the others, nothing would be seen
+        panels.append(_energies_panel(story, heights, good, bad, [], 1.0, "eV/atom", "all"))
+        bad = []
+    panels.append(_energies_panel(story, heights, good, bad, without, 1000.0, "meV/atom", ""))
+    if len(panels) > 1:
+        panels[1] = replace(panels[1], title="without outliers")
     return Chart(
         "energies",
         "Energies of labels and of rejected structures",
@@ -228,8 +206,64 @@ def energies(story: Story) -> Chart | None:
         "of the calculations. "
         + (
             "Rejected structures are marked; those without an energy lie at the lower edge."
-            if bad or without
+            if bad or without or len(panels) > 1
             else "No structure was rejected."
         ),
-        (Panel(Axis("reference calls"), Axis("energy above median / meV/atom"), tuple(series)),),
+        tuple(panels),
+        columns=len(panels),
+    )
+
+
+def _above_median(answers: Sequence[Answer]) -> dict[str, float]:
+    """Key -> energy in eV per atom, counted from the median of the formula."""
+    by_formula: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        by_formula[answer.formula].append(answer)
+    heights: dict[str, float] = {}
+    for same in by_formula.values():
+        values = array(answer.energy for answer in same)
+        # Journals of early versions don't tell the number of atoms.
+        sizes = np.array([max(answer.n_atoms, 1) for answer in same])
+        above = (values - np.median(values)) / sizes
+        heights |= dict(zip((answer.key for answer in same), above.tolist(), strict=True))
+    return heights
+
+
+def _energies_panel(
+    story: Story,
+    heights: Mapping[str, float],
+    good: Sequence[Answer],
+    bad: Sequence[Answer],
+    without: Sequence[Answer],
+    factor: float,
+    unit: str,
+    title: str,
+) -> Panel:
+    calls = array(answer.calls for answer in good)
+    values = factor * array(heights[answer.key] for answer in good)
+    series: list[Series] = [Points(*thinned_line(calls, values), "label", "blue", size=5)]
+    marks: tuple[tuple[str, Symbol, Sequence[Answer]], ...] = (
+        ("rejected", "cross", bad),
+        ("rejected without an energy", "triangle", without),
+    )
+    lowest = min((heights[answer.key] for answer in (*good, *bad)), default=0.0)
+    for name, symbol, some in marks:
+        if some:
+            reasons = [story.state.rejected[answer.key].reason for answer in some]
+            series.append(
+                Points(
+                    array(answer.calls for answer in some),
+                    factor * array(heights.get(answer.key, lowest) for answer in some),
+                    name,
+                    "red",
+                    symbol,
+                    size=9,
+                    about=tuple(
+                        f"{answer.key[:12]}: {reason}"
+                        for answer, reason in zip(some, reasons, strict=True)
+                    ),
+                )
+            )
+    return Panel(
+        Axis("reference calls"), Axis(f"energy above median / {unit}"), tuple(series), title=title
     )

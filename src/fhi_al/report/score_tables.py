@@ -12,6 +12,11 @@ TITLE = "Errors: forces (F) in meV/Å, energies (E) in meV/atom"
 WITH_STRESS = ", stress (S) in GPa"
 
 
+def brief(value: float) -> str:
+    """A number with three digits, or as many as it has before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def score_table(scores: Sequence[Scores]) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows of a table of errors; columns that would be empty are left out."""
     quantities = [("F", "forces", 1000.0), ("E", "energy", 1000.0)]
@@ -27,7 +32,7 @@ def score_table(scores: Sequence[Scores]) -> tuple[str, list[str], list[list[str
         for _, name, factor in quantities:
             value = getattr(found, name)
             row += (
-                [f"{factor * number:.3g}" for number in (value.mae, value.rmse, value.max)]
+                [brief(factor * number) for number in (value.mae, value.rmse, value.max)]
                 if value is not None
                 else ["", "", ""]
             )

@@ -156,6 +156,8 @@ def tell(records: Sequence[Record]) -> Story:
         story.state = step(story.state, event)
         if isinstance(event, Opened):
             story.last = event
+            rules = story.state.rules
+            thresholds.follow(rules.threshold, rules.threshold_systems)
             story.n_commands += 1
         elif isinstance(event, Died):
             story.deaths += 1

@@ -61,7 +61,7 @@ def timeline(story: Story) -> Chart | None:
         "timeline",
         "What the ranks did",
         "Each row is a worker: an ML rank, or a group of reference ranks; empty stretches are "
-        "waiting."
+        "waiting. What is closer together than a pixel is joined."
         + (f" The {len(found)} commands of the run follow each other." if len(found) > 1 else ""),
         (
             Panel(

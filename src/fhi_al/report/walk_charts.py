@@ -82,7 +82,7 @@ def _chosen(walk: Walk, time: float) -> Iterator[Points]:
                 name,
                 color,
                 symbol,
-                size=8,
+                size=8 if len(mine) < 40 else 5,
                 about=tuple(
                     f"{c.key[:12]}{f': {c.detail}' if c.detail else ''}, MD step {c.step}"
                     for c in mine

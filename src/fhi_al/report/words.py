@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fhi_al.predictions import Predictions
 from fhi_al.procedures.run import delivered_members, finished
 from fhi_al.report.methods import reference_name
+from fhi_al.report.score_tables import brief
 from fhi_al.report.story import Story
 from fhi_al.scores import Score, calibration, deviations, score
 from fhi_al.summary import Summary
@@ -104,11 +105,12 @@ def summary_words(story: Story, summary: Summary, errors: list[Errors]) -> list[
         models = "delivered models'" if len(delivered_members(state)) > 1 else "delivered model's"
         sentences.append(
             f"On {found.n_structures} {found.data} structures, the {models} mean absolute errors "
-            f"are {1000 * found.forces.mae:.3g} meV/Å for forces and "
-            f"{1000 * found.energy.mae:.3g} meV/atom for energies."
+            f"are {brief(1000 * found.forces.mae)} meV/Å for forces and "
+            f"{brief(1000 * found.energy.mae)} meV/atom for energies."
         )
+    took = "It took" if finished(state) else "So far, it has taken"
     sentences.append(
-        f"It took {duration(wall)} on {ranks} rank{'s' if ranks > 1 else ''}"
+        f"{took} {duration(wall)} on {ranks} rank{'s' if ranks > 1 else ''}"
         + (f", in {story.n_commands} commands" if story.n_commands > 1 else "")
         + "."
     )
@@ -126,12 +128,12 @@ def figures(story: Story, summary: Summary, errors: list[Errors]) -> list[Figure
     if errors:
         best = errors[-1]  # the test set, where there is one
         found = [
-            Figure(f"{1000 * best.forces.mae:.3g} meV/Å", f"force MAE, {best.data}"),
-            Figure(f"{1000 * best.energy.mae:.3g} meV/atom", f"energy MAE, {best.data}"),
+            Figure(f"{brief(1000 * best.forces.mae)} meV/Å", f"force MAE, {best.data}"),
+            Figure(f"{brief(1000 * best.energy.mae)} meV/atom", f"energy MAE, {best.data}"),
             *found,
         ]
     elif (mae := story.state.force_mae()) is not None:
-        found = [Figure(f"{1000 * mae:.3g} meV/Å", "force MAE, validation, so far"), *found]
+        found = [Figure(f"{brief(1000 * mae)} meV/Å", "force MAE, validation, so far"), *found]
     return found
 
 
@@ -153,7 +155,7 @@ def _on_errors(story: Story, errors: list[Errors]) -> Iterator[str]:
     target = story.state.rules.desired_acc
     if validation and finished(story.state) and validation.forces.mae > target:
         yield (
-            f"The force error on the validation data, {1000 * validation.forces.mae:.3g} meV/Å, "
+            f"The force error on the validation data, {brief(1000 * validation.forces.mae)} meV/Å, "
             f"is above desired_acc ({1000 * target:g} meV/Å)."
         )
     if validation and validation.n_structures < 10:

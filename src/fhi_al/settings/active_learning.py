@@ -273,7 +273,7 @@ class Parallel(Section):
 
 
 class Misc(Section):
-    """MISC: restart and reproducibility."""
+    """MISC: restart, reproducibility and the report."""
 
     create_restart: bool = True
     """Every run can be restarted; `false` is accepted without effect."""
@@ -285,3 +285,7 @@ class Misc(Section):
     finish_reference: bool = False
     """Whether a command that is asked to stop waits for the reference calculations in work, however
     long they take. `false`: it stops within 20 s, and they begin again with the next command."""
+
+    report: bool = True
+    """Whether a run ends by writing results/report.html and results/figures (a few seconds).
+    FHI_AL-report writes them at any time."""
