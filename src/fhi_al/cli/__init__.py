@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "FHI_AL-recalculate": "fhi_al.cli.run:recalculate",
     "FHI_AL-journal": "fhi_al.cli.journal:main",
     "FHI_AL-init": "fhi_al.cli.init:main",
+    "FHI_AL-plan": "fhi_al.cli.plan:main",
     "FHI_AL-export": "fhi_al.cli.export:main",
 }
 """Each command and its entry point, as in setup.cfg. Beside the function `NAME` of such an entry
