@@ -73,6 +73,8 @@ def dry_run(directory: Path, *, quick: bool) -> int:
             for problem in error.problems:
                 print(f"  - {problem}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        log.error("stopped")
     except WorkerError as error:
         failed = error.failed
         log.error("rank %d on %s: %s\n%s", failed.rank, failed.host, failed.error, failed.traceback)

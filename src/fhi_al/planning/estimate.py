@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +76,13 @@ def print_plan(trial: Trial, directory: Path) -> None:
     """Show what a run would take."""
     console = Console(highlight=False, force_terminal=False, width=_WIDTH)
     expected = trial.forecast(trial.split)
-    console.print(f"\nPlan of a run in {directory.absolute()}, {trial.layout.describe()}")
+    console.print(f"\nPlan of a run in {directory.absolute()}", soft_wrap=True)
+    console.print(trial.layout.describe())
     console.print(f"{describe_places(trial.places)}\n")
     _print_measured(trial, console)
     _print_expected(trial, expected, console)
     for line in (*assumptions(trial, expected), *advice(trial, expected)):
-        console.print(f"- {line}")
+        console.print(textwrap.fill(f"- {line}", _WIDTH, subsequent_indent="  "), soft_wrap=True)
 
 
 def _print_measured(trial: Trial, console: Console) -> None:
@@ -89,6 +91,7 @@ def _print_measured(trial: Trial, console: Console) -> None:
     table.add_column("seconds", justify="right")
     group = len(trial.layout.groups[0])
     ranks = f"{group} rank{'s' * (group > 1)}" if trial.costs.parallel_engine else "one rank"
+    table.add_row("the start of a command", f"{trial.startup_s:.4g}")
     table.add_row(f"a calculation of the reference on {ranks}", f"{trial.costs.label_s:.4g}")
     table.add_row("... the first, with the start", f"{trial.reference.first_s:.4g}")
     if trial.costs.sample_step_s:
