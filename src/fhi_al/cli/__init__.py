@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "FHI_AL-report": "fhi_al.cli.report:main",
     "FHI_AL-test-ensemble": "fhi_al.cli.test_ensemble:main",
     "FHI_AL-init": "fhi_al.cli.init:main",
+    "FHI_AL-plan": "fhi_al.cli.plan:main",
     "FHI_AL-export": "fhi_al.cli.export:main",
 }
 """Each command and its entry point, as in setup.cfg. Beside the function `NAME` of such an entry

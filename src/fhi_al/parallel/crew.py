@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,11 @@ class Crew:
     def role(self) -> str:
         """What this rank does, in a word."""
         return "ml" if self._ml is not None else "reference"
+
+    @property
+    def atomic_energies(self) -> Mapping[str, float]:
+        """Element -> eV on an ML rank, where the engine brings them along and they are wanted."""
+        return self._ml.atomic_energies if self._ml is not None else {}
 
     def work(self, look: Look) -> None:
         """Do what the controller says, on a rank that is not the controller, until told to stop.
