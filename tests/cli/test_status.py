@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_runs import AL, SCRIPTS, command_line, environment, journal, write_inputs
-from cli_terminal import Terminal
+from cli_terminal import COLUMNS, LINES, Terminal
 
 from fhi_al.events import Labelled, Opened
 
@@ -130,6 +131,27 @@ def test_damage_is_said_to_be_damage(finished, tmp_path):
     done = ask(folder)
     assert done.returncode == 1
     assert "record 20 is damaged" in done.stderr
+
+
+# --- which terminal ----------------------------------------------------------------------------
+
+SIZE = """
+import sys
+from fhi_al.terminal import terminal_size
+print(sys.stdout.isatty(), terminal_size(sys.stdout))
+"""
+
+
+def test_under_mpirun_the_terminal_of_mpirun_counts(tmp_path):
+    """It gives each rank a terminal of its own, whatever its own output is."""
+    launcher = command_line("FHI_AL", tmp_path, 1)[:4]
+    script = [*launcher, sys.executable, "-c", SIZE]
+    terminal = Terminal(script)
+    assert terminal.wait() == 0
+    assert f"True os.terminal_size(columns={COLUMNS}, lines={LINES})" in terminal.text
+    env = environment(TERM="xterm-256color", FORCE_COLOR="1")
+    piped = subprocess.run(script, check=True, capture_output=True, text=True, timeout=60, env=env)
+    assert piped.stdout.endswith(" None\n")
 
 
 # --- a run at work -----------------------------------------------------------------------------
