@@ -16,6 +16,16 @@ from cli_terminal import COLUMNS, LINES, Terminal
 
 from fhi_al.events import Labelled, Opened
 
+# Soon in its convergence, which takes as long as it is looked at.
+SMALL = {
+    "n_samples": 2,
+    "initial_intermediate_epochs": 2,
+    "max_initial_epochs": 2,
+    "max_set_size": 5,
+    "max_MD_steps": 20,
+    "uncertainty_warmup": 2,
+    "max_epochs_worker": 1,
+}
 CTRL_C = b"\x03"
 CURSOR_UP, HIDE_CURSOR, SHOW_CURSOR = "\x1b[1A", "\x1b[?25l", "\x1b[?25h"
 
@@ -160,8 +170,7 @@ def test_under_mpirun_the_terminal_of_mpirun_counts(tmp_path):
 def test_a_run_on_a_terminal_asked_from_another_one(tmp_path):
     folder = write_inputs(
         tmp_path / "run",
-        # Converges for as long as it takes to look at it.
-        al={"ACTIVE_LEARNING": {"max_final_epochs": 10**6}},
+        al={"ACTIVE_LEARNING": {**SMALL, "max_final_epochs": 10**6}},
         mace={"TRAINING": {"patience": 10**6}},
     )
     run = Terminal(command_line("FHI_AL", folder, None))
@@ -173,7 +182,7 @@ def test_a_run_on_a_terminal_asked_from_another_one(tmp_path):
         assert status["condition"] == "running"
         assert status["pid"] == run.pid
         seen = [status]
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 150
         while seen[-1]["stage"] != "convergence" or not seen[-1]["seconds_left"]:
             assert run.alive(), run.words
             assert time.monotonic() < deadline, seen[-1]
