@@ -76,11 +76,12 @@ class Painter:
         self._console.size = ConsoleDimensions(size.columns or 80, size.lines or 24)
         # Drawn once, not again for each line that is printed above.
         lines = self._lines(snapshot, None)
-        room = max(self._console.height - 1 - self._log_lines, 1)
+        room = max(self._console.height - 2 - self._log_lines, 1)
         if (excess := len(lines) - room) > 0:
             rows = max(len(snapshot.trajectories) - excess - 1, 0)
             lines = self._lines(snapshot, rows)[:room]
-        self._live.update(SegmentLines(lines, new_lines=True), refresh=True)
+        # Open MPI keeps back a line that does not end: let that be an empty one.
+        self._live.update(SegmentLines([*lines, []], new_lines=True), refresh=True)
 
     def _lines(self, snapshot: Snapshot, rows: int | None) -> list[list[Segment]]:
         return self._console.render_lines(draw(snapshot, bars=True, rows=rows), pad=False)

@@ -240,6 +240,7 @@ def succeed(command: str, directory: Path, ranks: int | None = None, **variables
     """Run a command that must succeed."""
     done = call(command, directory, ranks, **variables)
     assert done.code == 0, done.text
+    assert "\x1b" not in done.text, "control characters in a file"
     return done
 
 

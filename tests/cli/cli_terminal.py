@@ -77,7 +77,7 @@ class Terminal:
         self._process.kill()
         self._process.wait()
 
-    def wait_for(self, words: str, timeout: float = 60) -> None:
+    def wait_for(self, words: str, timeout: float = 150) -> None:
         """Wait until some words have appeared."""
         deadline = time.monotonic() + timeout
         while words not in self.words:
@@ -85,7 +85,7 @@ class Terminal:
             assert time.monotonic() < deadline, self.words
             time.sleep(0.05)
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = 150) -> int:
         """Wait for the end: the exit code."""
         code = self._process.wait(timeout)
         self._reader.join(timeout)

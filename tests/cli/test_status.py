@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_runs import AL, SCRIPTS, command_line, environment, journal, write_inputs
-from cli_terminal import Terminal
+from cli_terminal import COLUMNS, LINES, Terminal
 
 from fhi_al.events import Labelled, Opened
 
+# Soon in its convergence, which takes as long as it is looked at.
+SMALL = {
+    "n_samples": 2,
+    "initial_intermediate_epochs": 2,
+    "max_initial_epochs": 2,
+    "max_set_size": 5,
+    "max_MD_steps": 20,
+    "uncertainty_warmup": 2,
+    "max_epochs_worker": 1,
+}
 CTRL_C = b"\x03"
 CURSOR_UP, HIDE_CURSOR, SHOW_CURSOR = "\x1b[1A", "\x1b[?25l", "\x1b[?25h"
 
@@ -132,14 +143,34 @@ def test_damage_is_said_to_be_damage(finished, tmp_path):
     assert "record 20 is damaged" in done.stderr
 
 
+# --- which terminal ----------------------------------------------------------------------------
+
+SIZE = """
+import sys
+from fhi_al.terminal import terminal_size
+print(sys.stdout.isatty(), terminal_size(sys.stdout))
+"""
+
+
+def test_under_mpirun_the_terminal_of_mpirun_counts(tmp_path):
+    """It gives each rank a terminal of its own, whatever its own output is."""
+    launcher = command_line("FHI_AL", tmp_path, 1)[:4]
+    script = [*launcher, sys.executable, "-c", SIZE]
+    terminal = Terminal(script)
+    assert terminal.wait() == 0
+    assert f"True os.terminal_size(columns={COLUMNS}, lines={LINES})" in terminal.text
+    env = environment(TERM="xterm-256color", FORCE_COLOR="1")
+    piped = subprocess.run(script, check=True, capture_output=True, text=True, timeout=60, env=env)
+    assert piped.stdout.endswith(" None\n")
+
+
 # --- a run at work -----------------------------------------------------------------------------
 
 
 def test_a_run_on_a_terminal_asked_from_another_one(tmp_path):
     folder = write_inputs(
         tmp_path / "run",
-        # Converges for as long as it takes to look at it.
-        al={"ACTIVE_LEARNING": {"max_final_epochs": 10**6}},
+        al={"ACTIVE_LEARNING": {**SMALL, "max_final_epochs": 10**6}},
         mace={"TRAINING": {"patience": 10**6}},
     )
     run = Terminal(command_line("FHI_AL", folder, None))
@@ -151,7 +182,7 @@ def test_a_run_on_a_terminal_asked_from_another_one(tmp_path):
         assert status["condition"] == "running"
         assert status["pid"] == run.pid
         seen = [status]
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 150
         while seen[-1]["stage"] != "convergence" or not seen[-1]["seconds_left"]:
             assert run.alive(), run.words
             assert time.monotonic() < deadline, seen[-1]
