@@ -94,6 +94,8 @@ def test_the_report_says_what_the_journal_and_the_summary_say(finished):
     for key in ("Batatia2022", "Bannwarth2019", "Leimkuhler2013"):
         assert f"{{{key}," in text
     assert "Kabylda2025" not in text
+    # What is worth a look: the target is far too ambitious for a run of seconds.
+    assert "is above desired_acc (1 meV/Å)" in text
     assert "200 K" in text
     assert "ACTIVE_LEARNING.max_set_size" in text
 
@@ -103,6 +105,14 @@ def test_the_page_needs_nothing_from_elsewhere(finished):
     page = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
     assert "default-src 'none'" in page
+
+
+@needs_browser
+def test_the_browser_hears_complaints(tmp_path):
+    (tmp_path / "bad.html").write_text("<figure id='a'><script>nothing()</script></figure>")
+    drawn = open_page(tmp_path / "bad.html", tmp_path / "profile")
+    assert any("nothing is not defined" in line for line in drawn.console)
+    assert drawn.traces == {"a": 0}
 
 
 @needs_browser
