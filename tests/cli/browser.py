@@ -38,7 +38,7 @@ class Drawn(HTMLParser):
             self.traces[self._chart] = self.axes[self._chart] = 0
         elif tag == "g" and self._chart and "trace" in kinds:
             self.traces[self._chart] += 1
-        elif tag == "g" and self._chart and "plot" in kinds:
+        elif tag == "g" and self._chart and "subplot" in kinds:
             self.axes[self._chart] += 1
 
     def handle_endtag(self, tag: str) -> None:

@@ -221,6 +221,29 @@ def thinned_points(x: FloatArray, y: FloatArray) -> IntArray:
     return np.sort(np.concatenate([worst, some]))
 
 
+def log_ticks(values: FloatArray) -> list[float]:
+    """Ticks of a logarithmic axis: 1, 2 and 5 of each decade, fewer where there are many decades.
+
+    Args:
+        values: on the axis; those that are not positive don't count.
+    """
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values):
+        return [1.0]
+    first, last = np.floor(np.log10(values.min())) - 1, np.ceil(np.log10(values.max())) + 1
+    steps = (1, 2, 5) if last - first <= 5 else (1,)
+    return [
+        float(f"{step * 10.0**exponent:.1g}")
+        for exponent in range(int(first), int(last) + 1)
+        for step in steps
+    ]
+
+
+def bar_width(rows: Sequence[str]) -> float:
+    """Width of bars, as a share of their distance: a few shouldn't fill the panel."""
+    return 0.7 if len(rows) > 3 else 0.5
+
+
 def running_mean(values: FloatArray, window: int) -> FloatArray:
     """Mean of each value and those around it, fewer at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])

@@ -6,7 +6,8 @@
   const config = {
     responsive: true,
     displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    showSendToCloud: false,
+    modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
   };
 
   function themed(layout) {
@@ -16,7 +17,7 @@
     copy.paper_bgcolor = copy.plot_bgcolor = "rgba(0,0,0,0)";
     copy.font = { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("--ink") };
     copy.hoverlabel = { bgcolor: color("--card"), bordercolor: color("--rule"), font: { color: color("--ink") } };
-    copy.modebar = { bgcolor: "rgba(0,0,0,0)", color: color("--soft"), activecolor: color("--ink") };
+    copy.modebar = { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: color("--soft"), activecolor: color("--ink") };
     for (const name of Object.keys(copy)) {
       if (/^[xy]axis/.test(name)) {
         Object.assign(copy[name], {
@@ -33,10 +34,18 @@
     return copy;
   }
 
+  // The darkest colour of the charts is hard to see by night.
+  const bright = { "#0072B2": "#3B9BDC" };
+
+  function lit(data) {
+    const dark = getComputedStyle(root).colorScheme === "dark";
+    return JSON.parse(JSON.stringify(data), (_, value) => (dark && bright[value]) || value);
+  }
+
   function draw() {
     for (const [name, chart] of Object.entries(charts)) {
       const options = Object.assign({ toImageButtonOptions: { filename: name, format: "svg" } }, config);
-      Plotly.react("chart-" + name, chart.data, themed(chart.layout), options);
+      Plotly.react("chart-" + name, lit(chart.data), themed(chart.layout), options);
     }
   }
 

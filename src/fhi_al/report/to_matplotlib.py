@@ -19,6 +19,7 @@ from fhi_al.report.charts import (
     Series,
     Spans,
     Symbol,
+    bar_width,
     names,
 )
 
@@ -126,7 +127,7 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
                 range(len(series.rows)),
                 series.values,
                 left=behind,
-                height=0.7,
+                height=bar_width(panel.rows),
                 color=COLORS[series.color],
                 label=series.name,
             )
@@ -165,7 +166,7 @@ def _draw(ax: Axes, panel: Panel, series: Series) -> None:
             color=color,
             label=label,
             linewidth=0.7 if series.thin else 1.4,
-            alpha=0.5 if series.thin else 1.0,
+            alpha=0.6 if series.thin else 1.0,
             linestyle="--" if series.dashed else "-",
             drawstyle="steps-post" if series.steps else "default",
         )
@@ -186,11 +187,12 @@ def _draw(ax: Axes, panel: Panel, series: Series) -> None:
             rasterized=len(series.x) > 1000,
         )
     elif isinstance(series, Spans):
+        width = bar_width(panel.rows)
         for row in dict.fromkeys(series.rows):
             mine = [i for i, name in enumerate(series.rows) if name == row]
             ax.broken_barh(
                 [(series.begins[i], series.lengths[i]) for i in mine],
-                (panel.rows.index(row) - 0.35, 0.7),
+                (panel.rows.index(row) - width / 2, width),
                 facecolors=color,
                 label=label,
                 linewidth=0,

@@ -20,7 +20,11 @@ from fhi_al.report.charts import (
     Series,
     Spans,
     Symbol,
+    bar_width,
+    log_ticks,
+    names,
 )
+from fhi_al.structure import FloatArray
 
 _SYMBOLS: dict[Symbol, str] = {
     "circle": "circle",
@@ -30,9 +34,11 @@ _SYMBOLS: dict[Symbol, str] = {
     "triangle": "triangle-down",
     "square": "square-open",
 }
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 18, 62, 52
+_LEFT, _RIGHT, _BOTTOM = 70, 40, 52
+_EDGE, _TITLE, _LEGEND = 14, 20, 32
 _ROW_GAP, _COLUMN_GAP = 76, 0.085
-"""Pixels around and between the panels; between columns, a share of the width."""
+"""Pixels around and between the panels, and for what may stand above them; between columns, a share
+of the width."""
 
 
 def figure(chart: Chart) -> dict[str, Any]:
@@ -41,9 +47,12 @@ def figure(chart: Chart) -> dict[str, Any]:
     Those are for the page to choose, by day and by night.
     """
     height = chart.n_rows * chart.panel_height + (chart.n_rows - 1) * _ROW_GAP
+    legend = len(names(chart.panels)) > 1
+    top = _EDGE + _LEGEND * legend + _TITLE * any(panel.title for panel in chart.panels)
     layout: dict[str, Any] = {
-        "height": height + _TOP + _BOTTOM,
-        "margin": {"l": _LEFT, "r": _RIGHT, "t": _TOP, "b": _BOTTOM},
+        "height": height + top + _BOTTOM,
+        "margin": {"l": _LEFT, "r": _RIGHT, "t": top, "b": _BOTTOM},
+        "showlegend": legend,
         "legend": {
             "orientation": "h",
             "yref": "container",
@@ -53,7 +62,6 @@ def figure(chart: Chart) -> dict[str, Any]:
             "xanchor": "left",
         },
         "barmode": "stack",
-        "bargap": 0.25,
         "hovermode": "closest",
         "annotations": [],
     }
@@ -75,7 +83,6 @@ def figure(chart: Chart) -> dict[str, Any]:
             }
             told.add(series.name)
             data.append(trace)
-    layout["showlegend"] = len(told - {""}) > 1
     return {"data": data, "layout": layout}
 
 
@@ -88,20 +95,21 @@ def _axes(chart: Chart, index: int, height: int) -> tuple[dict[str, Any], dict[s
     left = column * (width + gap)
     top = 1 - row * (chart.panel_height + _ROW_GAP) / height
     x: dict[str, Any] = {
-        "title": {"text": panel.x.title, "standoff": 8},
+        "title": {"text": panel.x.title, "standoff": 8, "font": {"size": 13}},
         "domain": [round(left, 5), round(left + width, 5)],
         "anchor": f"y{number}",
         "type": "log" if panel.x.log else "linear",
     }
     y: dict[str, Any] = {
-        "title": {"text": panel.y.title, "standoff": 8},
+        "title": {"text": panel.y.title, "standoff": 8, "font": {"size": 13}},
         "domain": [max(0.0, round(top - chart.panel_height / height, 5)), round(top, 5)],
         "anchor": f"x{number}",
         "type": "log" if panel.y.log else "linear",
     }
     for axis, wanted in ((x, panel.x), (y, panel.y)):
         if wanted.log:
-            axis["dtick"] = 1 if _decades(panel, axis is x) > 2 else "D2"
+            ticks = log_ticks(_values(panel, of_x=axis is x))
+            axis |= {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
         if wanted.span is not None:
             ends = [math.log10(end) if wanted.log else end for end in wanted.span]
             axis["range"] = [float(f"{end:.6g}") for end in ends]
@@ -119,15 +127,10 @@ def _axes(chart: Chart, index: int, height: int) -> tuple[dict[str, Any], dict[s
     return x, y
 
 
-def _decades(panel: Panel, of_x: bool) -> float:
-    values = [
-        series.x if of_x else series.y
-        for series in panel.series
-        if isinstance(series, Line | Points)
-    ]
-    together = np.concatenate([*values, np.ones(0)])
-    together = together[np.isfinite(together) & (together > 0)]
-    return float(np.log10(together.max() / together.min())) if len(together) else 0.0
+def _values(panel: Panel, *, of_x: bool) -> FloatArray:
+    """All coordinates of lines and points along an axis."""
+    points = [series for series in panel.series if isinstance(series, Line | Points)]
+    return np.concatenate([*(series.x if of_x else series.y for series in points), np.ones(0)])
 
 
 def _texts(panel: Panel, number: str) -> list[dict[str, Any]]:
@@ -158,7 +161,7 @@ def _trace(series: Series, panel: Panel, x_range: Any) -> dict[str, Any]:
             "mode": "lines",
             "x": _plain(series.x),
             "y": _plain(series.y),
-            "opacity": 0.45 if series.thin else 1.0,
+            "opacity": 0.6 if series.thin else 1.0,
             "line": {
                 "color": color,
                 "width": 1.0 if series.thin else 2.0,
@@ -189,6 +192,7 @@ def _trace(series: Series, panel: Panel, x_range: Any) -> dict[str, Any]:
             "type": "bar",
             "orientation": "h",
             "y": list(series.rows),
+            "width": bar_width(panel.rows),
             "marker": {"color": color, "line": {"width": 0}},
         }
         if isinstance(series, Bars):
@@ -220,9 +224,8 @@ def _guide(x: list[float], y: list[float], color: str) -> dict[str, Any]:
 
 
 def _extent(panel: Panel) -> list[float]:
-    xs = [s.x for s in panel.series if isinstance(s, Line | Points) and len(s.x)]
-    together = np.concatenate(xs) if xs else np.array([0.0, 1.0])
-    return [float(np.nanmin(together)), float(np.nanmax(together))]
+    values = _values(panel, of_x=True)
+    return [float(np.nanmin(values)), float(np.nanmax(values))] if len(values) else [0.0, 1.0]
 
 
 def _plain(values: Iterable[float]) -> list[float | None]:

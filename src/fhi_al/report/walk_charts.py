@@ -119,7 +119,7 @@ def temperature(story: Story) -> Chart | None:
         "temperature",
         "Temperature of the trajectories",
         "Kinetic temperature at each check and its running mean. Of N atoms, single values "
-        f"scatter by a relative (2/3N)^(1/2), here {_scatter(story):.0f} %." + _left_out(story),
+        f"scatter by a relative √(2/3N), here {_scatter(story):.0f} %." + _left_out(story),
         tuple(panels),
         columns=2 if len(panels) > 1 else 1,
         panel_height=170 if len(panels) > 2 else 240,
