@@ -25,14 +25,20 @@ from fhi_al.kept_aside import KeptAside
 from fhi_al.lock import FolderLock
 from fhi_al.narrator import Narrator, StageLog, start_logging, start_worker_logging
 from fhi_al.opening import Joined, join_run
-from fhi_al.outcome import describe_stop, keep_traceback, report, write_settings
+from fhi_al.outcome import (
+    describe_stop,
+    keep_traceback,
+    report,
+    tell_problems,
+    write_settings,
+)
 from fhi_al.parallel.channels import (
     Channel,
     gather,
     share,
 )
-from fhi_al.parallel.crew import Crew, Plan
-from fhi_al.parallel.layout import plan_layout, visible_gpus
+from fhi_al.parallel.crew import Crew, Plan, layout_for
+from fhi_al.parallel.layout import plan_layout
 from fhi_al.parallel.placement import describe_places
 from fhi_al.parallel.workers import (
     describe_failure,
@@ -100,9 +106,7 @@ def launch(
         return run.run()
     except InputError as error:
         if comm is None or comm.rank == 0:
-            print(f"{len(error.problems)} problem(s) in the input:", file=sys.stderr)
-            for problem in error.problems:
-                print(f"  - {problem}", file=sys.stderr)
+            tell_problems(error)
         return error.exit_code
     except FhiAlError as error:
         if comm is None or comm.rank == 0:
@@ -221,20 +225,12 @@ class _Launch:
             inputs = self._dataset.inputs(inputs)
         digest = engine.digest(settings, inputs.control, inputs.elements)
         size = self._comm.size if self._comm is not None else 1
-        parallel = inputs.al.parallel
-        if self._dataset is not None:
-            # Nothing is learned: all ranks but the controller compute.
-            groups = parallel.reference_groups if engine.parallel else max(1, size - 1)
-            layout = plan_layout(size, 1, groups, 0)
+        if self._dataset is None:
+            layout = layout_for(inputs, size)
         else:
-            layout = plan_layout(
-                size,
-                parallel.ml_ranks,
-                parallel.reference_groups,
-                0 if inputs.mace.misc.device == "cpu" else visible_gpus(),
-                parallel_engine=engine.parallel,
-                most_ml=inputs.al.active_learning.ensemble_size,
-            )
+            # Nothing is learned: all ranks but the controller compute.
+            groups = inputs.al.parallel.reference_groups if engine.parallel else max(1, size - 1)
+            layout = plan_layout(size, 1, groups, 0)
         folder = RunFolder(inputs, digest)
         folder.check_writable()
         self._lock = FolderLock(folder.restart)

@@ -61,7 +61,7 @@ def test_with_several_ranks(tmp_path):
         "controller, ML",
         "The bottleneck is the models: the reference groups are busy for",
         "ranks would take",
-        "Without --quick",
+        "Compiled code is assumed to be 4 times as fast",
     ):
         assert phrase in " ".join(done.text.split())
     assert len(re.search(r"memory by rank: ([\d, ]+) MB", done.text)[1].split(",")) == 3

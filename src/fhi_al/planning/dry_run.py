@@ -10,7 +10,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +21,9 @@ from fhi_al.errors import FhiAlError, InputError
 from fhi_al.events import Goal
 from fhi_al.narrator import start_logging, start_worker_logging
 from fhi_al.opening import opening
-from fhi_al.parallel.channels import gather, share
-from fhi_al.parallel.crew import Crew, Plan
-from fhi_al.parallel.layout import plan_layout, visible_gpus
+from fhi_al.outcome import tell_problems
+from fhi_al.parallel.channels import Channel, gather, share
+from fhi_al.parallel.crew import Crew, Plan, layout_for
 from fhi_al.parallel.workers import describe_failure, report_failure
 from fhi_al.parallel.world import abort, alone_for_ase, peak_memory_mb, world
 from fhi_al.planning.estimate import COMPILED_AFTER_S, COMPILED_SPEEDUP, Trial, print_plan
@@ -69,17 +69,17 @@ def dry_run(directory: Path, *, quick: bool) -> int:
         return 0
     except InputError as error:
         if comm is None or comm.rank == 0:
-            print(f"{len(error.problems)} problem(s) in the input:", file=sys.stderr)
-            for problem in error.problems:
-                print(f"  - {problem}", file=sys.stderr)
+            tell_problems(error)
+        return error.exit_code
+    except FhiAlError as error:
+        if comm is None or comm.rank == 0:
+            log.error("%s", error)
         return error.exit_code
     except KeyboardInterrupt:
         log.error("stopped")
     except WorkerError as error:
         failed = error.failed
         log.error("rank %d on %s: %s\n%s", failed.rank, failed.host, failed.error, failed.traceback)
-    except FhiAlError as error:
-        log.error("%s", error)
     except Exception as error:
         if comm is not None and comm.rank != 0:
             report_failure(comm, describe_failure(comm.rank, "worker", error))
@@ -108,17 +108,31 @@ class _DryRun:
             alone_for_ase()
             crew = Crew(plan, folder, self._comm)
             startup_s = since_start()
-            trial = None
+            outcome: Any = None
             if self._rank == 0:
-                trial = self._try(plan, folder, crew, startup_s)
+                channels = crew.channels(asynchronous=True)
+                try:
+                    outcome = self._try(plan, folder, crew, channels, startup_s)
+                except FhiAlError as error:
+                    outcome = error
+                if not all(channel.idle for channel in channels):
+                    # Another group may compute for hours what nobody needs any more.
+                    log.error("%s", outcome)
+                    shutil.rmtree(scratch, ignore_errors=True)
+                    abort(self._comm, 1)
+                for channel in channels:
+                    channel.close()
             else:
                 try:
                     crew.work(lambda: None)
                 except Exception as error:
                     report_failure(self._comm, describe_failure(self._rank, crew.role, error))
             peaks = gather(self._comm, peak_memory_mb())
-            if trial is not None:
-                print_plan(replace(trial, peak_memory_mb=tuple(peaks)), self._directory)
+            outcome = share(self._comm, outcome)
+            if isinstance(outcome, FhiAlError):
+                raise outcome
+            if self._rank == 0:
+                print_plan(replace(outcome, peak_memory_mb=tuple(peaks)), self._directory)
 
     @contextmanager
     def _scratch(self, hosts: list[str]) -> Iterator[Path]:
@@ -153,15 +167,7 @@ class _DryRun:
         inputs = load_inputs(self._directory)
         engine = engine_class(inputs.reference.engine)
         digest = engine.digest(inputs.reference, inputs.control, inputs.elements)
-        parallel = inputs.al.parallel
-        layout = plan_layout(
-            self._comm.size if self._comm is not None else 1,
-            parallel.ml_ranks,
-            parallel.reference_groups,
-            0 if inputs.mace.misc.device == "cpu" else visible_gpus(),
-            parallel_engine=engine.parallel,
-            most_ml=inputs.al.active_learning.ensemble_size,
-        )
+        layout = layout_for(inputs, self._comm.size if self._comm is not None else 1)
         RunFolder(inputs, digest).check_writable()
         for warning in inputs.warnings:
             log.warning("%s", warning)
@@ -175,31 +181,33 @@ class _DryRun:
             needs_atoms=inputs.mace.architecture.atomic_energies == "auto",
         )
 
-    def _try(self, plan: Plan, folder: RunFolder, crew: Crew, startup_s: float) -> Trial:
+    def _try(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        crew: Crew,
+        channels: Sequence[Channel],
+        startup_s: float,
+    ) -> Trial:
         assert self._inputs is not None
         inputs, layout = self._inputs, plan.layout
         settings = inputs.al.active_learning
         device = crew.places[0].device
         compiles = device == "cpu" and not inputs.deterministic
-        channels = crew.channels(asynchronous=True)
+        sampler = self._sampler(plan, device)
         log.info("All input files are fine. Trying the reference ...")
-        try:
-            sampler = self._sampler(plan, device)
-            reference = try_reference(folder, channels)
-            log.info("Trying molecular dynamics and training ...")
-            sample_step_s = try_sampling(folder, sampler) if sampler is not None else 0.0
-            models = try_models(
-                folder,
-                device,
-                reference.label,
-                walkers=math.ceil(settings.num_trajectories / len(layout.ml)),
-                compiles=compiles and not self._quick,
-            )
-        finally:
-            for channel in channels:
-                channel.close()
+        reference = try_reference(folder, channels)
+        log.info("Trying molecular dynamics and training ...")
+        sample_step_s = try_sampling(folder, sampler) if sampler is not None else 0.0
+        models = try_models(
+            folder,
+            device,
+            reference.label,
+            walkers=math.ceil(settings.num_trajectories / len(layout.ml)),
+            compiles=compiles and not self._quick,
+        )
         compiled = models.compiled
-        if compiles and self._quick:
+        if compiles and compiled is None:
             compiled = models.eager.times(1 / COMPILED_SPEEDUP)
         costs = Costs(
             label_s=reference.label_s,
@@ -208,7 +216,7 @@ class _DryRun:
             eager=models.eager,
             compiled=compiled,
             # What was compiled here is there from the start.
-            compiled_after_s=COMPILED_AFTER_S if self._quick else 0.0,
+            compiled_after_s=COMPILED_AFTER_S if models.compiled is None else 0.0,
             sample_step_s=sample_step_s,
         )
         shape = Shape(

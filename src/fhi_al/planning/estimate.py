@@ -168,8 +168,8 @@ def assumptions(trial: Trial, expected: Forecast) -> Iterator[str]:
     elif trial.costs.compiled is not None:
         yield (
             f"Compiled code is assumed to be {COMPILED_SPEEDUP:g} times as fast, after "
-            f"{COMPILED_AFTER_S:.0f} s of molecular dynamics, and of training. Without --quick, "
-            "it is measured."
+            f"{COMPILED_AFTER_S:.0f} s of molecular dynamics, and of training: it was not measured "
+            "here."
         )
     if rules.auto_atomic_energies and trial.shape.isolated:
         yield "Isolated atoms are counted like other calculations; most take less."

@@ -32,8 +32,10 @@ T = TypeVar("T")
 
 _SHORT_S = 20.0
 """A calculation that takes longer is not repeated."""
-_COMPILING_S = 240.0
+_COMPILING_S = 120.0
 """Longest wait for compiled code."""
+_LOOK_S = 3.0
+"""Between two looks at whether it is there; the processor is left to the compiler."""
 _EPOCHS = 1, 4
 _STEPS = 6, 24
 _STEPS_COMPILED = 30, 150
@@ -175,8 +177,8 @@ def try_models(
     compiled = None
     if compiles:
         log.info("Compiling code for this architecture, once: the run will use it ...")
-        _await_code(trainer, mover)
-        compiled = Rates(*mover.rates(_STEPS_COMPILED), *trainer.rates())
+        if _await_code(trainer, mover):
+            compiled = Rates(*mover.rates(_STEPS_COMPILED), *trainer.rates())
     model = committee.members[0].model
     return ModelTrial(
         eager=eager,
@@ -316,8 +318,8 @@ class _Mover:
         return max(short - few * each, 0.0), each
 
 
-def _await_code(trainer: _Trainer, mover: _Mover) -> None:
-    """Work until all code is compiled that will be."""
+def _await_code(trainer: _Trainer, mover: _Mover) -> bool:
+    """Wait until all code is compiled that will be; whether it was in time."""
     from fhi_al.ensemble.fast_forces import FastForces
     from fhi_al.ensemble.fast_gradients import FastGradients
 
@@ -328,8 +330,9 @@ def _await_code(trainer: _Trainer, mover: _Mover) -> None:
         trainer.train(1)
         mover.move(2, mover.walkers)
         if not (trainer.fast.awaits_code or fast.awaits_code):
-            return
-        time.sleep(1.0)
+            return True
+        time.sleep(_LOOK_S)
+    return False
 
 
 def _timed(work: Generator[None, None, T]) -> tuple[T, float]:
