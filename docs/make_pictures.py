@@ -12,11 +12,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.terminal_theme import MONOKAI
+from rich.text import Text
 
 from fhi_al.drawing import draw
 from fhi_al.events import Labelled
@@ -40,34 +43,51 @@ def main(run: Path) -> None:
     """
     PICTURES.mkdir(exist_ok=True)
     records, _ = read_journal(run / "restart" / "journal.jsonl")
-    half = sum(isinstance(record.event, Labelled) for record in records) // 2
-    middle = _record_of_label(records, half)
-    holder = Holder("node001", 4242, records[0].time, middle)
-    live = _snapshot([record for record in records if record.time <= middle], holder)
-    _draw(live, "FHI_AL-status --watch", PICTURES / "live.svg", bars=True)
-    _draw(_snapshot(records, None), "FHI_AL-status", PICTURES / "status.svg", bars=False)
-    _photograph(run / "results" / "report.html", PICTURES / "report.png", 1200, 1500)
+    labels = [record.time for record in records if isinstance(record.event, Labelled)]
+    middle = labels[len(labels) // 2]
+    _draw(
+        "mpirun -n 3 FHI_AL",
+        PICTURES / "live.svg",
+        *_log_lines(run / "AL.log", middle, 4),
+        draw(_snapshot(records, middle), bars=True),
+    )
+    _draw("FHI_AL-status", PICTURES / "status.svg", draw(_snapshot(records, None)))
+    _photograph(run / "results" / "report.html", PICTURES / "report.png", 1200, 1120)
 
 
-def _record_of_label(records: list[Record], number: int) -> float:
-    times = [record.time for record in records if isinstance(record.event, Labelled)]
-    return times[number]
+def _log_lines(log: Path, until: float, count: int) -> list[Text]:
+    """The newest lines of a log file at a time."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until))
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line[:19] <= now]
+    return [Text(line) for line in lines[-count:]]
 
 
-def _snapshot(records: list[Record], holder: Holder | None) -> Snapshot:
+def _snapshot(records: Sequence[Record], until: float | None) -> Snapshot:
+    """Sum up a run at its end, or as if it were at work at a time before."""
     state, progress = None, Progress()
     for record in records:
+        if until is not None and record.time > until:
+            break
         state = step(state, record.event)
         progress.take(state, record.event, record.time)
     assert state is not None
-    return observe(state, progress, records[-1].time, holder, "ethanol")
+    if until is None:
+        return observe(state, progress, records[-1].time, None, "ethanol")
+    holder = Holder("node001", 4242, records[0].time, until)
+    return observe(state, progress, until, holder, "ethanol")
 
 
-def _draw(snapshot: Snapshot, title: str, path: Path, *, bars: bool) -> None:
-    console = Console(
-        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False
-    )
-    console.print(draw(snapshot, bars=bars))
+def _draw(title: str, path: Path, *parts: RenderableType) -> None:
+    """Draw a terminal window.
+
+    Args:
+        title: of the window.
+        path: of the picture, SVG.
+        parts: what was printed.
+    """
+    file = io.StringIO()
+    console = Console(record=True, width=WIDTH, file=file, force_terminal=True, highlight=False)
+    console.print(*parts, sep="\n")
     svg = console.export_svg(title=title, theme=MONOKAI, unique_id=path.stem)
     # Nothing in the documentation is loaded from the network.
     path.write_text(_WEB_FONT.sub("", svg), encoding="utf-8")
