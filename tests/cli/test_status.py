@@ -164,6 +164,16 @@ def test_under_mpirun_the_terminal_of_mpirun_counts(tmp_path):
     assert piped.stdout.endswith(" None\n")
 
 
+def test_a_process_in_the_background_does_not_draw():
+    job = f"set -m; '{sys.executable}' -c \"$SCRIPT\" & wait"
+    terminal = Terminal(["bash", "-c", job], SCRIPT=SIZE)
+    assert terminal.wait() == 0
+    assert "True None" in terminal.text
+    terminal = Terminal([sys.executable, "-c", SIZE])
+    assert terminal.wait() == 0
+    assert f"True os.terminal_size(columns={COLUMNS}, lines={LINES})" in terminal.text
+
+
 # --- a run at work -----------------------------------------------------------------------------
 
 
