@@ -72,7 +72,7 @@ def open_page(path: Path, folder: Path) -> Drawn:
         check=True,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     drawn = Drawn(re.findall(r".*CONSOLE.*", done.stderr))
     drawn.feed(done.stdout)

@@ -29,7 +29,7 @@ def report(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         [str(SCRIPTS / "FHI_AL-report"), *words],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         env=environment(),
     )
     assert done.returncode == code, done.stdout + done.stderr
