@@ -60,7 +60,7 @@ def test_with_several_ranks(tmp_path):
         "3 ranks: 1 for ML, 1+1 for the reference",
         "controller, ML",
         "The bottleneck is the models: the reference groups are busy for",
-        "ranks would take",
+        "would take",
         "Compiled code is assumed to be 4 times as fast",
     ):
         assert phrase in " ".join(done.text.split())

@@ -54,6 +54,7 @@ def test_dataset_of_a_run_with_another_method(finished, ranks, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     write_inputs(folder, al=GFN1)
+    shutil.rmtree(folder / "restart" / "deaths")  # made anew by every command
     before = contents(folder)
     data = folder / "data" / "valid.xyz"
     done = recalculate(folder, data, ranks=ranks)
