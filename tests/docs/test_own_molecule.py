@@ -25,13 +25,13 @@ SMALLER = {
         "ACTIVE_LEARNING": {
             "ensemble_size": 2,
             "num_trajectories": 2,
-            "max_initial_set_size": 16,
+            "max_initial_set_size": 12,
             "initial_intermediate_epochs": 20,
             "skip_step_mlff": 10,
             "threshold_factor": 0.7,
             "max_epochs_worker": 4,
-            "max_set_size": 20,
-            "max_final_epochs": 40,
+            "max_set_size": 18,
+            "max_final_epochs": 30,
         },
         "MD": {"timestep_fs": 2.0},
     },
@@ -80,8 +80,8 @@ def test_a_molecule_of_ones_own(tmp_path: Path) -> None:
 def check_dynamics(path: Path) -> None:
     """See that the molecule has held together, at about the right temperature, for 10 ps."""
     frames = read(path, ":")
-    assert len(frames) == 101
+    assert len(frames) == 101  # every 100 fs
     for atoms in frames:
         bonds = atoms.get_distances(0, range(1, 5))
-        assert 1.5 < bonds.min() < bonds.max() < 2.1
-    assert np.mean([atoms.get_temperature() for atoms in frames[20:]]) == pytest.approx(300, abs=90)
+        assert 1.5 < bonds.min() <= bonds.max() < 2.1
+    assert np.mean([atoms.get_temperature() for atoms in frames[20:]]) == pytest.approx(300, abs=75)
