@@ -22,6 +22,7 @@ from fhi_al.report.charts import (
     Panel,
     Points,
     Spans,
+    log_ticks,
     running_mean,
     thinned_line,
     thinned_points,
@@ -137,6 +138,15 @@ def test_thinned_points_keep_the_worst():
     worst = np.argsort(-np.abs(off))[: MOST_POINTS // 4]
     assert set(worst) <= set(chosen)
     assert len(set(chosen)) == len(chosen)
+
+
+def test_ticks_of_logarithmic_axes():
+    ticks = log_ticks(np.array([0.3, 40.0, np.nan, -1.0]))
+    assert [tick for tick in ticks if 0.3 <= tick <= 40] == [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
+    many = log_ticks(np.array([1e-3, 1e6]))
+    assert {np.log10(tick) % 1 for tick in many} == {0.0}
+    assert log_ticks(np.array([20.0, 30.0])) == []
+    assert log_ticks(np.zeros(3)) == []
 
 
 def test_running_mean():

@@ -226,10 +226,13 @@ def log_ticks(values: FloatArray) -> list[float]:
 
     Args:
         values: on the axis; those that are not positive don't count.
+
+    Returns:
+        The ticks; none where the values are so near each other that these would be too few.
     """
     values = values[np.isfinite(values) & (values > 0)]
-    if not len(values):
-        return [1.0]
+    if not len(values) or values.max() < 6 * values.min():
+        return []
     first, last = np.floor(np.log10(values.min())) - 1, np.ceil(np.log10(values.max())) + 1
     steps = (1, 2, 5) if last - first <= 5 else (1,)
     return [

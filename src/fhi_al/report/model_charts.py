@@ -124,7 +124,7 @@ def calibration_panel(found: Calibration) -> Panel:
                 size=9,
             ),
         ),
-        title="delivered weights, each atom",
+        title="each atom, with the latest weights",
         note=f"error / spread {found.ratio:.2f}\nrank correlation {found.rank_correlation:.2f}",
     )
 

@@ -18,6 +18,9 @@
     copy.font = { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("--ink") };
     copy.hoverlabel = { bgcolor: color("--card"), bordercolor: color("--rule"), font: { color: color("--ink") } };
     copy.modebar = { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: color("--soft"), activecolor: color("--ink") };
+    for (const note of copy.annotations) {
+      note.bgcolor = color("--paper") + "c0"; // what lies below shines through
+    }
     for (const name of Object.keys(copy)) {
       if (/^[xy]axis/.test(name)) {
         Object.assign(copy[name], {

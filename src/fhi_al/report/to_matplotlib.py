@@ -91,7 +91,10 @@ def draw(chart: Chart) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height = chart.n_rows * (chart.panel_height + 50) / _PIXELS_PER_INCH + 0.5
+    row = (chart.panel_height + 50) / _PIXELS_PER_INCH
+    if all(panel.square for panel in chart.panels):
+        row = _WIDTH / chart.columns
+    height = chart.n_rows * row + (0.5 if len(names(chart.panels)) > 1 else 0.1)
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(chart.n_rows, chart.columns, squeeze=False).ravel()
@@ -154,7 +157,8 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     if panel.square:
         ax.set_aspect("equal", adjustable="box")
     if panel.note:
-        ax.text(0.03, 0.97, panel.note, transform=ax.transAxes, va="top", fontsize=8)
+        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0}
+        ax.text(0.03, 0.97, panel.note, transform=ax.transAxes, va="top", fontsize=8, bbox=paper)
 
 
 def _draw(ax: Axes, panel: Panel, series: Series) -> None:

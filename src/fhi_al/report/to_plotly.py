@@ -109,7 +109,8 @@ def _axes(chart: Chart, index: int, height: int) -> tuple[dict[str, Any], dict[s
     for axis, wanted in ((x, panel.x), (y, panel.y)):
         if wanted.log:
             ticks = log_ticks(_values(panel, of_x=axis is x))
-            axis |= {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+            if ticks:
+                axis |= {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
         if wanted.span is not None:
             ends = [math.log10(end) if wanted.log else end for end in wanted.span]
             axis["range"] = [float(f"{end:.6g}") for end in ends]

@@ -102,7 +102,9 @@ def summary_words(story: Story, summary: Summary, errors: list[Errors]) -> list[
     if state.active is not None and state.active.reason:
         sentences.append(f"Active learning ended: {state.active.reason}.")
     for found in errors:
-        models = "delivered models'" if len(delivered_members(state)) > 1 else "delivered model's"
+        models = "models'" if len(delivered_members(state)) > 1 else "model's"
+        if finished(state):
+            models = f"delivered {models}"
         sentences.append(
             f"On {found.n_structures} {found.data} structures, the {models} mean absolute errors "
             f"are {brief(1000 * found.forces.mae)} meV/Å for forces and "
