@@ -38,3 +38,12 @@ def test_every_command_has_a_section_with_its_options():
 def test_what_looks_like_markup_is_shown():
     page = runpy.run_path(str(DOCS / "generate_commands.py"))["page"]()
     assert "&lt;FILE&gt;-rejected.xyz" in page
+
+
+def test_the_script_of_the_pictures_finds_what_it_draws_with():
+    script = runpy.run_path(str(DOCS / "make_pictures.py"))
+    assert sorted(path.name for path in script["PICTURES"].iterdir()) == [
+        "live.svg",
+        "report.png",
+        "status.svg",
+    ]
