@@ -29,6 +29,7 @@ from fhi_al.ensemble.imports import import_data
 from fhi_al.ensemble.members import load_committee
 from fhi_al.errors import InputError
 from fhi_al.events import ALL_MEMBERS, Entry
+from fhi_al.predictions import load_predictions
 
 
 @pytest.fixture
@@ -60,19 +61,24 @@ def test_exported_models_have_the_errors_that_were_reported(make_folder, calcula
         Export("export", "convergence", "train-0", (0, 1), entries), folder, committee
     )
     assert {"model/tiny_0.model", "model/tiny_1.model", "data/valid.xyz"} <= set(exported.files)
+    kept = load_predictions(folder.predictions, folder.run, "train-0")["validation"]
+    assert kept.members.tolist() == [0, 1]
     predicted = []
     for index in (0, 1):
         calc = calculator(folder.root / f"model/tiny_{index}.model")
         frames = read(folder.root / "data/valid.xyz", ":")
         assert len(frames) == 4
-        forces, energies = [], []
+        forces, energies, stress = [], [], []
         for atoms in frames:
             atoms.calc = calc
+            stress.append(atoms.get_stress() if atoms.pbc.all() else np.full(6, np.nan))
             forces.append(atoms.get_forces() - atoms.arrays["REF_forces"])
             energies.append((atoms.get_potential_energy() - atoms.info["REF_energy"]) / len(atoms))
         (told,) = [error for error in evaluated.errors if error.who == f"member {index}"]
         # Positions have eight decimals in the file.
         forces = np.concatenate(forces)
+        np.testing.assert_allclose(kept.forces[index] - kept.true_forces, forces, atol=1e-6)
+        np.testing.assert_allclose(kept.stress[index], stress, atol=1e-6)
         assert np.abs(forces).mean() == pytest.approx(told.force_mae, abs=1e-6)
         assert np.sqrt(np.square(forces).mean()) == pytest.approx(told.force_rmse, abs=1e-6)
         assert np.abs(energies).mean() == pytest.approx(told.energy_mae, abs=1e-6)
