@@ -238,6 +238,10 @@ used: list[int] = []
 """Structures that fit, and one more, of the code of each evaluation."""
 
 
+def trust(code):
+    code.trusted = True
+
+
 def test_few_structures_use_code_of_their_size(tiny_models, ethanol, monkeypatch):
     """Not before it is there, which is not before padding has cost enough."""
     monkeypatch.setattr(compilation, "Compilation", RightCode)
@@ -245,6 +249,8 @@ def test_few_structures_use_code_of_their_size(tiny_models, ethanol, monkeypatch
     begun = []
     monkeypatch.setattr(RightCode, "begin", lambda self: begun.append(self.shape), raising=False)
     monkeypatch.setattr(RightCode, "finished", lambda self: False, raising=False)
+    # It is no faster than what it stands for.
+    monkeypatch.setattr(compilation.Code, "judge", lambda self, *_, **__: trust(self))
     fast = FastForces(4, patience_seconds=0.0)
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float64, fast=fast)
     expected = CommitteePredictor(tiny_models[:1], dtype=torch.float64)
