@@ -2,6 +2,6 @@
 
 import sys
 
-from fhi_al.cli import run
+from fhi_al.cli.run import whole
 
-sys.exit(run())
+sys.exit(whole())
