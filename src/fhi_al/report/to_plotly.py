@@ -35,10 +35,12 @@ _SYMBOLS: dict[Symbol, str] = {
     "square": "square-open",
 }
 _LEFT, _RIGHT, _BOTTOM = 70, 40, 52
-_EDGE, _TITLE, _LEGEND = 14, 20, 32
+_EDGE, _TITLE, _LEGEND = 14, 20, 30
 _ROW_GAP, _COLUMN_GAP = 76, 0.085
 """Pixels around and between the panels, and for what may stand above them; between columns, a share
 of the width."""
+_LETTERS = 120
+"""In a line of the legend."""
 
 
 def figure(chart: Chart) -> dict[str, Any]:
@@ -47,8 +49,10 @@ def figure(chart: Chart) -> dict[str, Any]:
     Those are for the page to choose, by day and by night.
     """
     height = chart.n_rows * chart.panel_height + (chart.n_rows - 1) * _ROW_GAP
-    legend = len(names(chart.panels)) > 1
-    top = _EDGE + _LEGEND * legend + _TITLE * any(panel.title for panel in chart.panels)
+    told_names = names(chart.panels)
+    legend = len(told_names) > 1
+    lines = -(-sum(len(name) + 8 for name in told_names) // _LETTERS) if legend else 0
+    top = _EDGE + _LEGEND * lines + _TITLE * any(panel.title for panel in chart.panels)
     layout: dict[str, Any] = {
         "height": height + top + _BOTTOM,
         "margin": {"l": _LEFT, "r": _RIGHT, "t": top, "b": _BOTTOM},

@@ -28,9 +28,9 @@ MOST_PANELS = 12
 """Trajectories that are drawn; of more, those with the most chosen structures."""
 
 REASONS: dict[str, tuple[str, Color, Symbol]] = {
-    "threshold": ("chosen: above the threshold", "red", "ring"),
-    "overdue": ("chosen: long without a crossing", "purple", "diamond"),
-    "unstable": ("chosen: trajectory broke down", "red", "cross"),
+    "threshold": ("chosen: above threshold", "red", "ring"),
+    "overdue": ("chosen: overdue", "purple", "diamond"),
+    "unstable": ("chosen: broke down", "red", "cross"),
     "audit": ("sanity check", "green", "square"),
 }
 """Why a structure was chosen -> what it is called, and how it is marked."""
@@ -65,7 +65,7 @@ def uncertainty(story: Story) -> Chart | None:
         "Disagreement of the committee at each check, the threshold that it was compared with "
         f"({story.state.rules.threshold_factor:g} times the mean of the latest "
         f"{story.state.rules.uncertainty_window}), and the structures that were chosen for the "
-        "reference." + _left_out(story),
+        "reference (overdue: after long without a crossing)." + _left_out(story),
         tuple(panels),
         columns=2 if len(panels) > 1 else 1,
         panel_height=190 if len(panels) > 2 else 260,

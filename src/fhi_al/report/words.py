@@ -90,14 +90,16 @@ def summary_words(story: Story, summary: Summary, errors: list[Errors]) -> list[
     )
     seconds = sum(cost.reference_seconds for cost in summary.costs)
     wall = sum(cost.wall_seconds for cost in summary.costs)
-    ranks = len(story.last.places) or 1
+    ranks = len(story.last.places)
+    inputs = story.last.inputs
+    by = f", with {reference_name(inputs)} as the reference," if inputs else ""
+    n_train = summary.n_labels - summary.n_valid - summary.n_audit
     sentences = [
-        f"This run on {what}, with {reference_name(story.last.inputs)} as the reference, {where}.",
-        f"{story.calls} reference calculations ({duration(seconds)}) gave {summary.n_labels} "
-        f"labels: {summary.n_labels - summary.n_valid - summary.n_audit} for training, "
-        f"{summary.n_valid} for validation"
-        + (f", {summary.n_audit} for sanity checks" if summary.n_audit else "")
-        + ".",
+        f"This run on {what}{by} {where}.",
+        f"{story.calls} reference calculations ({duration(seconds)}) "
+        + ("and the imported data " if state.imported else "")
+        + f"gave {summary.n_labels} labels: {n_train} for training, {summary.n_valid} for "
+        "validation" + (f", {summary.n_audit} for sanity checks" if summary.n_audit else "") + ".",
     ]
     if state.active is not None and state.active.reason:
         sentences.append(f"Active learning ended: {state.active.reason}.")
@@ -112,7 +114,8 @@ def summary_words(story: Story, summary: Summary, errors: list[Errors]) -> list[
         )
     took = "It took" if finished(state) else "So far, it has taken"
     sentences.append(
-        f"{took} {duration(wall)} on {ranks} rank{'s' if ranks > 1 else ''}"
+        f"{took} {duration(wall)}"
+        + (f" on {ranks} rank{'s' if ranks > 1 else ''}" if ranks else "")
         + (f", in {story.n_commands} commands" if story.n_commands > 1 else "")
         + "."
     )
