@@ -81,9 +81,10 @@ def test_bad_input_is_told_at_once(ranks, tmp_path):
     assert "ACTIVE_LEARNING.ensemble_size" in done.text
 
 
-def test_reference_that_fails_is_found_out(tmp_path):
+@pytest.mark.parametrize("ranks", [None, 2])
+def test_reference_that_fails_is_found_out(ranks, tmp_path):
     folder = write_inputs(tmp_path / "run", control="charge 20.\n")
-    done = plan(folder, "--quick")
+    done = plan(folder, "--quick", ranks=ranks)
     assert done.code == 1
     assert "the reference has no result for geometry.in" in done.text
     assert "electrons" in done.text

@@ -26,8 +26,8 @@ from fhi_al.parallel.channels import Channel, gather, share
 from fhi_al.parallel.crew import Crew, Plan, layout_for
 from fhi_al.parallel.workers import describe_failure, report_failure
 from fhi_al.parallel.world import abort, alone_for_ase, peak_memory_mb, world
+from fhi_al.planning.costs import Costs, Shape
 from fhi_al.planning.estimate import COMPILED_AFTER_S, COMPILED_SPEEDUP, Trial, print_plan
-from fhi_al.planning.forecast import Costs, Shape
 from fhi_al.planning.trial import brings_data, try_models, try_reference, try_sampling
 from fhi_al.reference.engine import engine_class
 from fhi_al.reference.isolated import isolated_atoms

@@ -16,7 +16,7 @@ from fhi_al.errors import FhiAlError
 from fhi_al.events import ALL_MEMBERS, Entry, Failed, Labelled, LabelRejected
 from fhi_al.md.perturb import perturbed
 from fhi_al.parallel.channels import Channel, Patience
-from fhi_al.planning.forecast import Rates
+from fhi_al.planning.costs import Rates
 from fhi_al.run_folder import RunFolder
 from fhi_al.structure import Label as StoredLabel
 from fhi_al.structure import structure_key
@@ -64,7 +64,8 @@ class ModelTrial:
         eager: rates of the models themselves.
         compiled: rates of compiled code, or None: there is none.
         n_parameters: of one model.
-        entries: labels that the user brings; `weights`: whether models, too.
+        entries: labels that the user brings.
+        weights: whether the user brings models, too.
     """
 
     eager: Rates
