@@ -303,7 +303,7 @@ class _Launch:
         assert self._journal is not None
         assert self._joined is not None
         assert self._lock is not None
-        from fhi_al.live import RunView  # with rich, which the other ranks have no use for
+        from fhi_al.monitor.live import RunView  # with rich, which the other ranks have no use for
 
         stage_log = StageLog(folder.logs)
         terminal = start_logging(plan.inputs.mace.misc.log_level, stage_log)

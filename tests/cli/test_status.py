@@ -147,7 +147,7 @@ def test_damage_is_said_to_be_damage(finished, tmp_path):
 
 SIZE = """
 import sys
-from fhi_al.terminal import terminal_size
+from fhi_al.monitor.terminal import terminal_size
 print(sys.stdout.isatty(), terminal_size(sys.stdout))
 """
 

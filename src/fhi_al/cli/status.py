@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `FHI_AL-status`."""
     arguments = main_parser().parse_args(argv)
 
-    from fhi_al import status
+    from fhi_al.monitor import status
 
     act = status.watch if arguments.watch else status.show
     return guarded(lambda: act(arguments.directory, as_json=arguments.json))

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fhi_al.accounting import shares
 from fhi_al.lock import STALE_S
-from fhi_al.snapshot import Accuracy, Condition, Limit, RoleShare, Snapshot, Trajectory
+from fhi_al.monitor.snapshot import Accuracy, Condition, Limit, RoleShare, Snapshot, Trajectory
 
 _COLOURS: dict[Condition, str] = {
     "starting": "cyan",

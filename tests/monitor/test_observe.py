@@ -13,7 +13,6 @@ import pytest
 from rich.console import Console
 
 from fhi_al.controller import Controller
-from fhi_al.drawing import draw, duration, in_words
 from fhi_al.events import (
     Advanced,
     Check,
@@ -30,13 +29,14 @@ from fhi_al.events import (
 )
 from fhi_al.journal import Journal
 from fhi_al.lock import Holder
-from fhi_al.observe import observe
+from fhi_al.monitor.drawing import draw, duration, in_words
+from fhi_al.monitor.observe import observe
+from fhi_al.monitor.progress import Pace, Progress
+from fhi_al.monitor.snapshot import Snapshot
+from fhi_al.monitor.status import to_json
 from fhi_al.parallel.channels import InlineChannel
 from fhi_al.procedures.run import step, wanted
-from fhi_al.progress import Pace, Progress
 from fhi_al.simulated import SimulatedWorker, simulated_rules
-from fhi_al.snapshot import Snapshot
-from fhi_al.status import to_json
 from fhi_al.work import Place, Work
 
 ML = Place("a", ("ml",), "cuda:0", 1)

@@ -16,15 +16,15 @@ from typing import TextIO
 
 import pytest
 
-from fhi_al import live
 from fhi_al.events import Event, Opened, Sampled, Started
-from fhi_al.live import RunView
 from fhi_al.lock import Holder
+from fhi_al.monitor import live
+from fhi_al.monitor.live import RunView
+from fhi_al.monitor.progress import Progress
+from fhi_al.monitor.terminal import terminal_size
 from fhi_al.narrator import start_logging
 from fhi_al.procedures.run import step
-from fhi_al.progress import Progress
 from fhi_al.simulated import simulated_rules
-from fhi_al.terminal import terminal_size
 
 LINES, COLUMNS = 30, 90
 HIDE_CURSOR, SHOW_CURSOR, CURSOR_UP = "\x1b[?25l", "\x1b[?25h", "\x1b[1A"

@@ -9,11 +9,8 @@ from fhi_al.accounting import Role, role_of
 from fhi_al.effects import Label
 from fhi_al.events import Closed, Failed
 from fhi_al.lock import Holder
-from fhi_al.procedures.run import delivered_members, finished, wanted
-from fhi_al.procedures.state import State, WalkerStatus
-from fhi_al.procedures.threshold import Threshold
-from fhi_al.progress import INITIAL_STRUCTURES, Progress, numbers
-from fhi_al.snapshot import (
+from fhi_al.monitor.progress import INITIAL_STRUCTURES, Progress, numbers
+from fhi_al.monitor.snapshot import (
     Accuracy,
     Condition,
     InWork,
@@ -24,6 +21,9 @@ from fhi_al.snapshot import (
     ThresholdNow,
     Trajectory,
 )
+from fhi_al.procedures.run import delivered_members, finished, wanted
+from fhi_al.procedures.state import State, WalkerStatus
+from fhi_al.procedures.threshold import Threshold
 
 _WORK = {
     "isolate": "isolated atoms",
