@@ -6,11 +6,11 @@ of the run and at its end; the report is photographed by a headless Chromium.
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -129,4 +129,6 @@ def _photograph(page: Path, path: Path, width: int, height: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, metavar="DIR", help="folder of a finished run")
+    main(parser.parse_args().run)
