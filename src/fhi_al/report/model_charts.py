@@ -160,8 +160,8 @@ def species_chart(scores: Sequence[Scores]) -> Chart | None:
     return Chart(
         "species",
         "Force errors by element and by formula",
-        "Mean absolute error of the force components on atoms of an element, or in structures of a "
-        "formula.",
+        "Mean absolute error of the force components, with the mean of all models, on atoms of an "
+        "element, or in structures of a formula.",
         (
             Panel(
                 Axis("force MAE / meV/Å"),
