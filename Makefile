@@ -59,11 +59,14 @@ format: $(INSTALLED)  ## Format the code
 benchmark: $(INSTALLED)  ## Measure speed, memory and accuracy on examples/ethanol
 	$(BIN)/python benchmarks/ethanol.py
 
-docs: $(INSTALLED)  ## Write docs/settings.md from the settings classes
+docs: $(INSTALLED)  ## Write the reference pages, and build the documentation in site/
 	$(BIN)/python docs/generate_settings.py
+	$(BIN)/python docs/generate_commands.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The first page is site/index.html"
 
 clean:  ## Remove what was built and run here, .venv included
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	rm -rf examples/*/run benchmarks/out
 	rm -rf src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,7 @@ import pytest
 
 from fhi_al.controller import Controller, WorkerError
 from fhi_al.effects import Effect, Label
-from fhi_al.errors import FhiAlError
+from fhi_al.errors import EngineError, FhiAlError, StorageError
 from fhi_al.events import (
     Advanced,
     Closed,
@@ -116,6 +116,40 @@ def test_a_broken_rank_ends_the_loop_and_the_journal_knows(tmp_path: Path) -> No
     with pytest.raises(WorkerError, match="Boom"):
         controller.run()
     assert isinstance(list(Journal(tmp_path / "journal.jsonl"))[-1], Failed)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (EngineError("no such library"), "no such library"),
+        (StorageError("the disk is full"), "the disk is full"),
+        (ZeroDivisionError("a mistake"), "ZeroDivisionError: a mistake"),
+    ],
+)
+def test_the_journal_says_why_the_loop_itself_ended(
+    tmp_path: Path, error: Exception, told: str
+) -> None:
+    controller, _ = start(tmp_path / "journal.jsonl", simulated_rules())
+
+    def fail(state: object, event: Event) -> None:
+        if isinstance(event, Advanced):
+            raise error
+
+    controller.listeners = [fail]
+    with pytest.raises(type(error)):
+        controller.run()
+    last = list(Journal(tmp_path / "journal.jsonl"))[-1]
+    assert isinstance(last, Failed)
+    assert (last.worker, last.rank, last.error) == ("controller", 0, told)
+
+
+def test_the_loop_looks_around_between_two_pieces_of_work(tmp_path: Path) -> None:
+    plain, simulated = start(tmp_path / "journal.jsonl", simulated_rules())
+    looks: list[int] = []
+    Controller(plain.state, plain.journal, plain.channels, look=lambda: looks.append(1)).run()
+    begun = sum(isinstance(event, Started) for event in Journal(tmp_path / "journal.jsonl"))
+    assert begun >= len(simulated.labelled)
+    assert len(looks) >= begun / len(plain.channels)
 
 
 def test_work_in_flight_is_done_again_after_a_restart(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fhi_al.errors import JournalError
 from fhi_al.events import Closed, Event, Labelled, Started
-from fhi_al.journal import Journal, read_journal
+from fhi_al.journal import Follower, Journal, Record, read_journal
 
 EVENTS: list[Event] = [
     Started("label-a", "reference0"),
@@ -85,3 +85,60 @@ def test_any_bytes_are_read_or_refused(
         return
     assert size <= len(data)
     assert not records
+
+
+# --- followed from outside ---------------------------------------------------------------------
+
+
+def events(records: list[Record]) -> list[Event]:
+    return [record.event for record in records]
+
+
+def test_a_follower_reads_each_record_once_when_it_is_whole(path: Path) -> None:
+    whole = path.read_bytes()
+    path.unlink()
+    follower = Follower(path)
+    with pytest.raises(FileNotFoundError):
+        follower.read()
+    seen: list[Record] = []
+    for size in range(len(whole) + 1):
+        path.touch()
+        with path.open("r+b") as file:
+            file.write(whole[:size])
+        seen += follower.read()
+        assert len(seen) == whole[:size].count(b"\n")
+    assert events(seen) == EVENTS
+    assert [record.number for record in seen] == [0, 1, 2, 3]
+    assert path.read_bytes() == whole
+
+
+def test_a_follower_begins_anew_where_the_journal_was_replaced_or_cut(path: Path) -> None:
+    follower = Follower(path)
+    assert events(follower.read()) == EVENTS
+    lines = path.read_bytes().splitlines(keepends=True)
+
+    path.write_bytes(b"".join(lines[:2]))
+    assert events(follower.read()) == EVENTS[:2]
+
+    # Cut and grown between two looks, by a record that is not the one that stood there.
+    path.write_bytes(lines[0])
+    with Journal(path) as journal:
+        journal.append(*EVENTS, *EVENTS)
+    again = follower.read()
+    assert events(again) == [EVENTS[0], *EVENTS, *EVENTS]
+    assert again[0].number == 0
+
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+    assert follower.read() == again
+    assert follower.read() == []
+
+
+def test_a_follower_refuses_damage_in_the_middle(path: Path) -> None:
+    follower = Follower(path)
+    follower.read()
+    with path.open("ab") as file:
+        file.write(b"garbage\ngarbage\n")
+    with pytest.raises(JournalError, match="record 4 is damaged"):
+        follower.read()

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from fhi_al.errors import InputError, StorageError
-from fhi_al.lock import FolderLock
+from fhi_al.lock import FolderLock, read_holder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from fhi_al.lock import FolderLock
+from fhi_al.lock import FolderLock, read_holder
 lock = FolderLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -131,10 +131,47 @@ def test_a_job_notices_that_another_took_over(folder: Path) -> None:
     lock.release()
 
 
+def test_the_holder_is_seen_from_outside(folder: Path) -> None:
+    assert read_holder(folder) is None
+    process = hold(folder)
+    before = sorted(folder.iterdir())
+    holder = read_holder(folder)
+    assert holder is not None
+    assert (holder.host, holder.pid) == (os.uname().nodename, process.pid)
+    assert 0 <= time.time() - holder.since < 60
+    assert sorted(folder.iterdir()) == before
+    process.kill()
+    process.communicate()
+    assert (folder / "lock").exists()
+    assert read_holder(folder) is None
+
+
+def test_to_look_does_not_turn_a_starting_job_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(folder, os.uname().nodename, os.getpid(), age_s=1)
+
+    def refuse(file: int, operation: int) -> None:
+        raise AssertionError("the lock was tried")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert read_holder(folder) is not None
+
+
+def test_a_holder_elsewhere_is_believed_for_two_minutes(folder: Path) -> None:
+    leave(folder, "elsewhere", 17, age_s=100)
+    holder = read_holder(folder)
+    assert holder is not None
+    assert holder.host == "elsewhere"
+    leave(folder, "elsewhere", 17, age_s=130)
+    assert read_holder(folder) is None
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', "\0" * 50])
 def test_a_torn_file_does_not_block(folder: Path, text: str) -> None:
     folder.mkdir(parents=True)
     (folder / "lock").write_text(text)
+    assert read_holder(folder) is None
     FolderLock(folder).release()
 
 

@@ -97,6 +97,11 @@ class RoleUse:
     waiting: dict[str, float] = field(default_factory=dict)
 
 
+def role_of(worker: str) -> Role:
+    """The role of a worker, by its name."""
+    return "ML" if worker.startswith("ml") else "reference"
+
+
 def commands(records: Iterable[Record]) -> list[Command]:
     """The commands of a journal that say where their ranks were; older versions didn't."""
     found: list[Command] = []
@@ -194,7 +199,7 @@ def _add(command: Command, uses: dict[Role, RoleUse]) -> None:
             use.rank_seconds += window
     alone = len(command.places) == 1
     for worker, size in ranks.items():
-        role: Role = "ML" if worker.startswith("ml") else "reference"
+        role = role_of(worker)
         use = uses.setdefault(role, RoleUse(role))
         use.rank_seconds += size * window
         for span in spans[worker]:

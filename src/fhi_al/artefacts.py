@@ -66,6 +66,7 @@ def needed_structures(state: State) -> Iterator[str]:
     yield from (key for key in state.atoms.spins or () if key not in state.outcomes)
     yield from state.initial.waiting
     yield from state.retries
+    yield from (key for key in state.dataset or () if key not in state.outcomes)
     for md in state.initial.reference_md.values():
         if md.key is not None and not md.labelled:
             yield md.key

@@ -14,7 +14,8 @@ from fhi_al.errors import FhiAlError, StoppedError, StorageError
 from fhi_al.events import Closed, Event, Failed, Started
 from fhi_al.journal import Journal
 from fhi_al.parallel.batching import Batching
-from fhi_al.parallel.channels import Channel, Patience
+from fhi_al.parallel.channels import Channel, Look, Patience
+from fhi_al.parallel.workers import describe_failure
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.state import State
 from fhi_al.walltime import Walltime
@@ -47,6 +48,7 @@ class Controller:
         stop: says why to stop, when the run is asked to.
         walltime: nothing is begun that would not end in time.
         finish_reference: reference calculations in work are waited for, however long they take.
+        look: called between two looks at the channels; for what shows the run to the user.
 
     Attributes:
         state: what follows from the journal.
@@ -62,6 +64,7 @@ class Controller:
         stop: Callable[[], str | None] = lambda: None,
         walltime: Walltime | None = None,
         finish_reference: bool = False,
+        look: Look = lambda: None,
     ) -> None:
         self.state = state
         self.journal = journal
@@ -71,22 +74,27 @@ class Controller:
         self._stop = stop
         self._walltime = walltime or Walltime(None, 0.0)
         self._finish_reference = finish_reference
+        self._look = look
         self._too_late = False
+        self._closed = False
 
     def run(self) -> None:
         """Work until the goal is reached.
 
         Raises:
             StoppedError: the run was asked to stop.
-            FhiAlError: the procedures, or a file, can't go on; the journal is closed properly.
+            FhiAlError: the procedures, a file or a worker here can't go on; the journal knows why.
             WorkerError: a rank broke down.
         """
         try:
             self._run()
-        except StorageError:
-            # What was in work is not to blame. Of the journal itself, more can't be asked.
-            with contextlib.suppress(StorageError):
-                self._close("a file could not be written")
+        except (StoppedError, WorkerError):
+            raise
+        except Exception as error:
+            if not self._closed:
+                # What was in work is not to blame. Of the journal itself, more can't be asked.
+                with contextlib.suppress(StorageError):
+                    self.journal.append(describe_failure(0, "controller", error))
             raise
 
     def _run(self) -> None:
@@ -121,6 +129,7 @@ class Controller:
         self._close("finished")
 
     def _poll(self, channels: Iterable[Channel]) -> list[Event]:
+        self._look()
         events = [event for channel in channels for event in channel.poll()]
         if events:
             self.record(*events)
@@ -202,6 +211,7 @@ class Controller:
 
     def _close(self, reason: str) -> None:
         self.record(Closed(reason, time.time()))
+        self._closed = True
 
 
 def _snapshot(effect: Effect) -> Effect:

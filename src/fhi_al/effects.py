@@ -189,9 +189,14 @@ class Export:
 
 @dataclass(frozen=True)
 class Import:
-    """Take over datasets and models that the user brings, instead of an initial dataset."""
+    """Take over datasets and models that the user brings, instead of an initial dataset.
+
+    Attributes:
+        atomic_energies: isolated-atom energies (element, eV) that the run has computed, or None.
+    """
 
     id: str
+    atomic_energies: tuple[tuple[str, float], ...] | None = None
 
 
 Effect: TypeAlias = (

@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeAlias
 
 from fhi_al.work import Outcome, Place
 
-Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies"]
+Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies", "recalculate"]
 Stage = Literal[
+    "recalculation",
     "atomic_energies",
     "import",
     "initial_dataset",
@@ -23,7 +24,7 @@ Stage = Literal[
     "done",
 ]
 Split = Literal["train", "valid", "audit"]
-Purpose = Literal["atom", "md", "initial", "candidate", "audit"]
+Purpose = Literal["atom", "md", "initial", "candidate", "audit", "dataset"]
 RejectionKind = Literal["scf", "integrity", "outlier", "library death"]
 
 ALL_MEMBERS = -1
@@ -160,7 +161,7 @@ class Retried:
 
 @dataclass(frozen=True)
 class Sampled(Outcome):
-    """Structures for the initial dataset were written.
+    """Structures for the initial dataset, or to be recalculated, were written.
 
     Attributes:
         walkers: where the sampling MD stands, or None.

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from fhi_al.codec import from_json, to_json
 from fhi_al.errors import JournalError
@@ -79,12 +80,16 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
     """
     records, damage, torn = read_sound_part(path)
     if damage:
-        raise JournalError(
-            f"{damage}. Put back the file from a backup, or see what `FHI_AL-journal check "
-            f"{path.parent.parent}` finds, and go back to the state before the damage with "
-            "`FHI_AL-journal repair`"
-        )
+        raise _damaged(path, damage)
     return records, path.stat().st_size - torn
+
+
+def _damaged(path: Path, damage: str) -> JournalError:
+    return JournalError(
+        f"{damage}. Put back the file from a backup, or see what `FHI_AL-journal check "
+        f"{path.parent.parent}` finds, and go back to the state before the damage with "
+        "`FHI_AL-journal repair`"
+    )
 
 
 @contextlib.contextmanager
@@ -110,24 +115,35 @@ def read_sound_part(path: Path) -> tuple[list[Record], str | None, int]:
         The records; what is wrong with the one behind them, in words, if others follow it; if it
         is the last one, the number of its bytes (the trace of a kill).
     """
+    return _sound_part(path, path.read_bytes(), 0)
+
+
+def _sound_part(path: Path, contents: bytes, first: int) -> tuple[list[Record], str | None, int]:
+    """Read records as `read_sound_part` does, from a part of the journal.
+
+    Args:
+        path: of the journal, for messages.
+        contents: of the file, from the beginning of a record on.
+        first: number of that record.
+    """
     records: list[Record] = []
     size = 0
-    contents = path.read_bytes()
     lines = contents.split(b"\n")
     for index, line in enumerate(lines):
         last = index >= len(lines) - 2 and not any(lines[index + 1 :])
         if not line and last:
             break
         body: bytes | None = None
+        number = first + index
         try:
             if index == len(lines) - 1:
                 raise ValueError("the line does not end")
-            body = _body(line, len(records))
-            records.append(_decode(body, len(records)))
+            body = _body(line, number)
+            records.append(_decode(body, number))
         except ValueError as error:
             if last and body is None:
                 break
-            damage = f"{path}: record {index} is damaged ({error})"
+            damage = f"{path}: record {number} is damaged ({error})"
             if body is None:
                 damage += (
                     f", and {len(lines) - index - 1} lines follow it, so this is not the trace of "
@@ -136,6 +152,58 @@ def read_sound_part(path: Path) -> tuple[list[Record], str | None, int]:
             return records, damage, 0
         size += len(line) + 1
     return records, None, len(contents) - size
+
+
+class Follower:
+    """Reads a journal that another process may be writing, piece by piece; changes nothing.
+
+    Args:
+        path: the file, which may not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._file: tuple[int, int] | None = None
+        self._number = self._size = 0
+
+    def read(self) -> list[Record]:
+        """The whole records that were added since the last call.
+
+        They begin with number 0 if the journal was replaced meanwhile, or cut: by
+        `FHI_AL-journal repair`, for example. Forget the earlier ones, then. A record that is not
+        whole yet is left for the next call.
+
+        Raises:
+            FileNotFoundError: there is no journal.
+            JournalError: a record other than the last is damaged.
+        """
+        with self.path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            identity = (about.st_dev, about.st_ino)
+            if identity != self._file or about.st_size < self._size:
+                self._begin_anew()
+                self._file = identity
+            records, damage = self._rest(file)
+            if damage and self._size:
+                # Not what stood there before: it was cut, and has grown since.
+                self._number = self._size = 0
+                records, damage = self._rest(file)
+        if damage:
+            raise _damaged(self.path, damage)
+        return records
+
+    @_no_collection()
+    def _rest(self, file: BinaryIO) -> tuple[list[Record], str | None]:
+        file.seek(self._size)
+        contents = file.read()
+        records, damage, torn = _sound_part(self.path, contents, self._number)
+        if not damage:
+            self._number += len(records)
+            self._size += len(contents) - torn
+        return records, damage
 
 
 class Journal:

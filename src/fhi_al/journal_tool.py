@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -235,15 +233,11 @@ def show(directory: Path, tail: int | None) -> int:
     """
     found = _find(directory)
     records = found.records if tail is None else found.records[-tail:] if tail else []
-    with contextlib.suppress(BrokenPipeError):
-        for record in records:
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time))
-            print(f"{record.number + 1:6d}  {when}  {_line(record.event)}")
-        if found.damage:
-            print(f"PROBLEM: {found.damage}")
-        return 0
-    # The reader, `head` perhaps, has seen enough.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for record in records:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time))
+        print(f"{record.number + 1:6d}  {when}  {_line(record.event)}")
+    if found.damage:
+        print(f"PROBLEM: {found.damage}")
     return 0
 
 

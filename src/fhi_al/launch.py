@@ -25,14 +25,20 @@ from fhi_al.kept_aside import KeptAside
 from fhi_al.lock import FolderLock
 from fhi_al.narrator import Narrator, StageLog, start_logging, start_worker_logging
 from fhi_al.opening import Joined, join_run
-from fhi_al.outcome import describe_stop, keep_traceback, report, write_settings
+from fhi_al.outcome import (
+    describe_stop,
+    keep_traceback,
+    report,
+    tell_problems,
+    write_settings,
+)
 from fhi_al.parallel.channels import (
     Channel,
     gather,
     share,
 )
-from fhi_al.parallel.crew import Crew, Plan
-from fhi_al.parallel.layout import plan_layout, visible_gpus
+from fhi_al.parallel.crew import Crew, Plan, layout_for
+from fhi_al.parallel.layout import plan_layout
 from fhi_al.parallel.placement import describe_places
 from fhi_al.parallel.workers import (
     describe_failure,
@@ -46,6 +52,7 @@ from fhi_al.parallel.world import (
 )
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
+from fhi_al.recalculation import Dataset, read_dataset, store_structures, write_results
 from fhi_al.reference.black_box import forget_deaths, read_deaths
 from fhi_al.reference.engine import engine_class
 from fhi_al.run_folder import RunFolder, no_trace_of_failure, remove_empty
@@ -59,7 +66,12 @@ log = logging.getLogger(__name__)
 
 
 def launch(
-    goal: Goal, directory: Path, walltime: float | None = None, *, retry: bool = False
+    goal: Goal,
+    directory: Path,
+    walltime: float | None = None,
+    *,
+    retry: bool = False,
+    dataset: tuple[Path, Path | None] | None = None,
 ) -> int:
     """Run a command on all ranks.
 
@@ -68,6 +80,7 @@ def launch(
         directory: with the input files.
         walltime: seconds from now within which the command is to end, or None.
         retry: whether to try rejected structures again.
+        dataset: file of the structures to recalculate, and that of the results (None: beside it).
 
     Returns:
         The exit code of this rank.
@@ -88,13 +101,12 @@ def launch(
         else:
             start_worker_logging(comm.rank)
         end, source = end_of_job(walltime, started)
-        run = _Launch(goal, directory, comm, signals, Walltime(end, started, source), retry)
+        end_of_run = Walltime(end, started, source)
+        run = _Launch(goal, directory, comm, signals, end_of_run, retry, dataset)
         return run.run()
     except InputError as error:
         if comm is None or comm.rank == 0:
-            print(f"{len(error.problems)} problem(s) in the input:", file=sys.stderr)
-            for problem in error.problems:
-                print(f"  - {problem}", file=sys.stderr)
+            tell_problems(error)
         return error.exit_code
     except FhiAlError as error:
         if comm is None or comm.rank == 0:
@@ -130,8 +142,11 @@ class _Launch:
         signals: Signals,
         walltime: Walltime,
         retry: bool,
+        dataset: tuple[Path, Path | None] | None,
     ) -> None:
         self._retry = retry
+        self._files = dataset
+        self._dataset: Dataset | None = None
         self._goal = goal
         self._directory = directory
         self._comm = comm
@@ -168,9 +183,15 @@ class _Launch:
             # Alone: a launcher ends the job, this rank's last words included, when one fails.
             if ended is not None:
                 raise ended
-            assert self._state is not None
-            report(self._goal, self._state, folder, peaks)
+            self._report(folder, peaks)
         return 0
+
+    def _report(self, folder: RunFolder, peaks: list[float]) -> None:
+        assert self._state is not None
+        if self._dataset is not None:
+            write_results(self._dataset, self._state, folder)
+        else:
+            report(self._goal, self._state, folder, peaks)
 
     def close(self) -> None:
         """Let another job work in this folder."""
@@ -199,22 +220,25 @@ class _Launch:
         inputs = load_inputs(self._directory)
         settings = inputs.reference
         engine = engine_class(settings.engine)
+        if self._files is not None:
+            self._dataset = read_dataset(*self._files)
+            inputs = self._dataset.inputs(inputs)
         digest = engine.digest(settings, inputs.control, inputs.elements)
         size = self._comm.size if self._comm is not None else 1
-        parallel = inputs.al.parallel
-        gpus = 0 if inputs.mace.misc.device == "cpu" else visible_gpus()
-        layout = plan_layout(
-            size,
-            parallel.ml_ranks,
-            parallel.reference_groups,
-            gpus,
-            parallel_engine=engine.parallel,
-            most_ml=inputs.al.active_learning.ensemble_size,
-        )
+        if self._dataset is None:
+            layout = layout_for(inputs, size)
+        else:
+            # Nothing is learned: all ranks but the controller compute.
+            groups = inputs.al.parallel.reference_groups if engine.parallel else max(1, size - 1)
+            layout = plan_layout(size, 1, groups, 0)
         folder = RunFolder(inputs, digest)
         folder.check_writable()
         self._lock = FolderLock(folder.restart)
-        name = "atomic_energies.jsonl" if self._goal == "atomic_energies" else folder.journal.name
+        name = folder.journal.name
+        if self._goal == "atomic_energies":
+            name = "atomic_energies.jsonl"
+        elif self._dataset is not None:
+            name = self._dataset.journal_name(digest)
         self._journal = Journal(folder.journal.with_name(name))
         self._joined = join_run(self._journal, self._goal, inputs, digest)
         self._state = self._joined.state
@@ -228,10 +252,11 @@ class _Launch:
             after_signal=not inputs.al.misc.finish_reference,
         )
         self._watch.start()
-        if finished(self._state):
+        again = self._dataset is not None and self._retry and self._state.rejected
+        if finished(self._state) and not again:
             start_logging(inputs.mace.misc.log_level)
             log.info("This run is finished already; nothing to do.")
-            report(self._goal, self._state, folder, [])
+            self._report(folder, [])
             return None
         if missing := missing_artefacts(self._state, folder.artefacts):
             more = f", and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -277,10 +302,14 @@ class _Launch:
         assert self._state is not None
         assert self._journal is not None
         assert self._joined is not None
+        assert self._lock is not None
+        from fhi_al.monitor.live import RunView  # with rich, which the other ranks have no use for
+
         stage_log = StageLog(folder.logs)
-        start_logging(plan.inputs.mace.misc.log_level, stage_log)
+        terminal = start_logging(plan.inputs.mace.misc.log_level, stage_log)
         stage_log.turn_to(self._state.stage)
-        write_settings(plan.inputs, folder)
+        if self._dataset is None:  # whose settings may be others than those of the run here
+            write_settings(plan.inputs, folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
         log.info("Ranks:\n%s", describe_places(places))
         for warning in plan.inputs.warnings:
@@ -294,15 +323,18 @@ class _Launch:
             Narrator(self._state, stage_log),
             Housekeeper(folder, self._journal),
         ]
-        if self._goal != "atomic_energies":  # which has a journal of its own
+        if self._goal not in ("atomic_energies", "recalculate"):  # which have their own journals
             listeners.append(KeptAside(folder, self._state))
         for change in self._joined.changes:
             log.info("Changed since the last command: %s", change)
         opened = self._joined.opened
         startup_s = round(since_start(), 2)
-        self._journal.append(
-            replace(opened, time=time.time(), startup_s=startup_s, places=tuple(places))
-        )
+        opened = replace(opened, time=time.time(), startup_s=startup_s, places=tuple(places))
+        self._journal.append(opened)
+        name, progress = plan.inputs.mace.general.name_exp, self._joined.progress
+        view = RunView(name, self._lock.holder, self._state, progress, terminal)
+        view(self._state, opened)
+        listeners.append(view)
         controller = Controller(
             self._state,
             self._journal,
@@ -311,13 +343,17 @@ class _Launch:
             stop=StopRequests(self._signals, self._comm, walltime.is_up),
             walltime=walltime,
             finish_reference=plan.inputs.al.misc.finish_reference,
+            look=view.look,
         )
         try:
             controller.record(*read_deaths(folder.deaths))
             forget_deaths(folder.deaths)
             if self._retry and controller.state.rejected:
                 controller.record(Retried(tuple(controller.state.rejected)))
-            controller.run()
+            if self._dataset is not None and controller.state.dataset is None:
+                controller.record(store_structures(self._dataset, folder))
+            with view:
+                controller.run()
         finally:
             self._journal.close()
             self._state = controller.state

@@ -10,6 +10,7 @@ import os
 import socket
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,45 @@ from fhi_al.files import storage_error
 
 STALE_S = 120.0
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who works in a folder.
+
+    Attributes:
+        host: where the job runs; its rank 0, if it has several.
+        pid: of that process.
+        since: when it took the lock, in seconds since 1970.
+        last_sign: when it last showed a sign of life, likewise.
+    """
+
+    host: str
+    pid: int
+    since: float
+    last_sign: float
+
+
+def read_holder(folder: Path, host: str | None = None) -> Holder | None:
+    """Look who works in a folder, without touching anything there; None if nobody does.
+
+    The lock itself is not tried: a job that starts at that moment would be turned away. So a job of
+    this host is at work if its process is there, one of another host if it has shown a sign of life
+    in the last two minutes.
+
+    Args:
+        folder: `restart/`.
+        host: name of this host.
+    """
+    path = folder / "lock"
+    try:
+        data = json.loads(path.read_bytes())
+        holder = Holder(data["host"], data["pid"], data["time"], path.stat().st_mtime)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    if holder.host == (host or socket.gethostname()):
+        return holder if _is_process(holder.pid) else None
+    return holder if time.time() - holder.last_sign < STALE_S else None
 
 
 class FolderLock:
@@ -40,7 +80,8 @@ class FolderLock:
     def __init__(self, folder: Path, host: str | None = None) -> None:
         self._path = folder / "lock"
         self._host = host or socket.gethostname()
-        self._holder = {"host": self._host, "pid": os.getpid(), "time": round(time.time(), 3)}
+        self._since = round(time.time(), 3)
+        self._holder = {"host": self._host, "pid": os.getpid(), "time": self._since}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self._open()
@@ -69,6 +110,11 @@ class FolderLock:
                 with contextlib.suppress(OSError):
                     os.close(file)
                 raise
+
+    @property
+    def holder(self) -> Holder:
+        """This job, as others see it."""
+        return Holder(self._host, os.getpid(), self._since, self._since)
 
     def beat(self) -> bool:
         """Show a sign of life.

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fhi_al import events
 from fhi_al.events import Event, Stage
@@ -18,6 +18,7 @@ from fhi_al.procedures.state import State
 log = logging.getLogger(__name__)
 
 LOG_FILES: dict[Stage, str] = {
+    "recalculation": "recalculate.log",
     "atomic_energies": "atomic_energies.log",
     "import": "AL.log",
     "initial_dataset": "initial_dataset.log",
@@ -28,6 +29,7 @@ LOG_FILES: dict[Stage, str] = {
 """Which file tells of which stage; the names are the manual's."""
 
 _TITLES: dict[Stage, str] = {
+    "recalculation": "Recalculating a dataset",
     "atomic_energies": "Energies of the isolated atoms",
     "import": "Taking over data and models",
     "initial_dataset": "Initial dataset",
@@ -97,23 +99,28 @@ class StageLog(logging.Handler):
         super().close()
 
 
-def start_logging(level: str, stage_log: StageLog | None = None) -> None:
+def start_logging(level: str, stage_log: StageLog | None = None) -> logging.StreamHandler[TextIO]:
     """Log to the terminal, and to the log file of the stage.
 
     Args:
         level: of the messages, as `logging` names it.
         stage_log: the log files, if any.
+
+    Returns:
+        What logs to the terminal.
     """
     logger = logging.getLogger("fhi_al")
     logger.handlers.clear()
     logger.propagate = False
     logger.setLevel(level)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    terminal = logging.StreamHandler(sys.stdout)
+    handlers: list[logging.Handler] = [terminal]
     if stage_log is not None:
         handlers.append(stage_log)
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         logger.addHandler(handler)
+    return terminal
 
 
 def start_worker_logging(rank: int) -> None:
@@ -199,6 +206,8 @@ def _labelled(stage: Stage, state: State, event: events.Labelled) -> str:
     if event.force_error is not None:
         text += f", committee was off by {1000 * event.force_error:.1f} meV/Å"
     text += f" ({event.seconds:.2f} s)" if event.seconds else " (from the store)"
+    if state.dataset is not None:
+        return f"{text}; to be computed: {len(state.dataset) - len(state.outcomes)}"
     return f"{text}; {state.train_size} to train on, {state.n_valid} to validate on"
 
 
@@ -226,6 +235,8 @@ def _retried(stage: Stage, state: State, event: events.Retried) -> str:
 
 
 def _sampled(stage: Stage, state: State, event: events.Sampled) -> str:
+    if state.dataset is not None:
+        return f"{len(event.keys)} different structures to be computed"
     if state.rules.initial_method == "aimd":
         return ""
     return f"{len(event.keys)} structures sampled ({event.seconds:.1f} s)"

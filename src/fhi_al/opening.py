@@ -13,8 +13,9 @@ from fhi_al import __version__
 from fhi_al.errors import InputError, JournalError
 from fhi_al.events import Goal, Opened
 from fhi_al.journal import Journal
+from fhi_al.monitor.progress import Progress
 from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import fold, step
+from fhi_al.procedures.run import step
 from fhi_al.procedures.state import State
 from fhi_al.settings import Inputs
 from fhi_al.settings.inputs import flat_settings
@@ -41,6 +42,7 @@ def rules_of(inputs: Inputs) -> Rules:
         max_initial_epochs=al.max_initial_epochs,
         max_initial_set_size=al.max_initial_set_size,
         converge_initial=al.converge_initial,
+        converge_imported=al.converge_initial,
         desired_acc=al.desired_acc,
         num_trajectories=al.num_trajectories,
         skip_step_mlff=al.skip_step_mlff,
@@ -117,11 +119,13 @@ class Joined:
         state: with which the command starts.
         opened: the event with which it begins.
         changes: settings that are other than before, in words.
+        progress: up to this command.
     """
 
     state: State
     opened: Opened
     changes: tuple[str, ...]
+    progress: Progress
 
 
 def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joined:
@@ -133,8 +137,11 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joine
     past = [event for event in journal if isinstance(event, Opened)]
     run = past[0].run if past else secrets.token_hex(3)
     opened = opening(goal, inputs, digest, run)
+    state, progress = None, Progress()
     try:
-        state = fold(journal)
+        for record in journal.records:
+            state = step(state, record.event)
+            progress.take(state, record.event, record.time)
     except (ValueError, TypeError, LookupError) as error:
         raise JournalError(
             f"{journal.path}: another version of the program has written it ({error}); go on with "
@@ -142,7 +149,8 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joine
         ) from error
     if past:
         assert state is not None
-        if forbidden := _forbidden(past[0], opened, state):
+        # Of a recalculation, the name of the journal says all that must not change.
+        if goal != "recalculate" and (forbidden := _forbidden(past[0], opened, state)):
             raise InputError(
                 f"{journal.path}: this folder holds a run with other settings ("
                 + "; ".join(forbidden)
@@ -154,7 +162,7 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joine
             f"{journal.path}: the initial dataset in this folder is not finished; "
             "run FHI_AL-initial-ds (or FHI_AL) first"
         )
-    return Joined(step(state, opened), opened, changes)
+    return Joined(step(state, opened), opened, changes, progress)
 
 
 def _forbidden(first: Opened, opened: Opened, state: State) -> list[str]:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from fhi_al.errors import StorageError
+from fhi_al.errors import InputError, StorageError
 from fhi_al.events import Goal
 from fhi_al.files import write_text
 from fhi_al.journal import read_journal
@@ -18,6 +18,13 @@ from fhi_al.settings import AL_FILE, MACE_FILE, Inputs, resolved_yaml
 log = logging.getLogger(__name__)
 
 _INPUT_FILES = ("control.in", "geometry.in", MACE_FILE, AL_FILE)
+
+
+def tell_problems(error: InputError) -> None:
+    """Say what is wrong with the input, all of it."""
+    print(f"{len(error.problems)} problem(s) in the input:", file=sys.stderr)
+    for problem in error.problems:
+        print(f"  - {problem}", file=sys.stderr)
 
 
 def keep_traceback(directory: Path, text: str) -> str:

@@ -13,27 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from fhi_al.accounting import RoleUse, account, shares
-from fhi_al.events import Errors, Labelled, LabelRejected, Opened, Stage
+from fhi_al.events import Errors, Labelled
 from fhi_al.files import write_text
 from fhi_al.journal import Record
+from fhi_al.monitor.progress import Progress, StageCost
 from fhi_al.procedures.run import delivered_members, step
 from fhi_al.procedures.state import State
-
-
-@dataclass
-class StageCost:
-    """What a stage has cost.
-
-    Attributes:
-        wall_seconds: while a command was running.
-        reference_calls: calculations of the reference, failed ones included.
-        reference_seconds: in them.
-    """
-
-    stage: Stage
-    wall_seconds: float = 0.0
-    reference_calls: int = 0
-    reference_seconds: float = 0.0
 
 
 @dataclass
@@ -78,26 +63,18 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
         peak_memory_mb: of each rank, which the journal doesn't know.
     """
     state: State | None = None
-    costs: dict[Stage, StageCost] = {}
-    before = 0.0
+    progress = Progress()
     labels: Counter[str] = Counter()
     for record in records:
         event = record.event
-        if state is not None:
-            cost = costs.setdefault(state.stage, StageCost(state.stage))
-            if not isinstance(event, Opened):
-                cost.wall_seconds += record.time - before
-            # A label that was in the store already took no time.
-            if isinstance(event, Labelled | LabelRejected) and event.seconds > 0:
-                cost.reference_calls += 1
-                cost.reference_seconds += event.seconds
-            if isinstance(event, Labelled) and event.formula and cost.stage != "atomic_energies":
-                labels[event.formula] += 1
-        before = record.time
+        atoms = state is not None and state.stage == "atomic_energies"
+        if isinstance(event, Labelled) and event.formula and not atoms:
+            labels[event.formula] += 1
         state = step(state, event)
+        progress.take(state, event, record.time)
     assert state is not None
     return Summary(
-        costs=[cost for stage, cost in costs.items() if stage != "done"],
+        costs=[cost for stage, cost in progress.costs.items() if stage != "done"],
         n_labels=len(state.entries),
         train_size=state.train_size,
         n_valid=state.n_valid,

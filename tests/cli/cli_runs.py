@@ -224,10 +224,23 @@ def call(
     return Running(command, directory, ranks, options, **variables).wait(timeout)
 
 
+def ask(folder: Path, command: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that is done in seconds, in a folder, with these words."""
+    return subprocess.run(
+        [str(SCRIPTS / command), *words],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+
+
 def succeed(command: str, directory: Path, ranks: int | None = None, **variables: str) -> Done:
     """Run a command that must succeed."""
     done = call(command, directory, ranks, **variables)
     assert done.code == 0, done.text
+    assert "\x1b" not in done.text, "control characters in a file"
     return done
 
 

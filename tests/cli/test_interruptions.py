@@ -187,11 +187,11 @@ def test_broken_reference_ends_the_job(start, tmp_path, how, ranks):
     assert len(calls(folder)) == 3
     if how == "error":
         assert "the calculator was told to fail" in done.text
+        (failed,) = (e for e in journal(folder) if isinstance(e, Failed))
+        assert "cli_calculators.py" in failed.traceback
+        assert (failed.rank == 0) is (ranks is None)
         if ranks is not None:
-            (failed,) = (e for e in journal(folder) if isinstance(e, Failed))
-            assert failed.rank > 0
             assert f"rank {failed.rank} on {socket.gethostname()}" in done.text
-            assert "cli_calculators.py" in failed.traceback
             # In the log file, not only on the terminal.
             assert failed.traceback in (folder / "initial_dataset.log").read_text()
 

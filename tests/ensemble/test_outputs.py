@@ -304,3 +304,29 @@ def test_what_cannot_be_taken_in(make_folder, tmp_path, tiny_mace):
         folder = make_folder(active={"ACTIVE_LEARNING": models}, name=other.stem)
         with pytest.raises(InputError, match=sentence):
             import_data(Import("import"), folder)
+
+
+def test_energies_of_imported_models_count_from_the_atoms_of_the_reference(
+    make_folder, tmp_path, tiny_mace
+):
+    """A foundation model has been trained with another reference."""
+    for index in (0, 1):
+        torch.save(tiny_mace(index), tmp_path / f"{index}.model")
+    write_labels(tmp_path / "all.xyz", [(item, {}) for item in molecules()])
+    active = {
+        "initial_data": str(tmp_path / "all.xyz"),
+        "initial_models": [str(tmp_path / f"{index}.model") for index in (0, 1)],
+    }
+    given = {"ARCHITECTURE": {"atomic_energies": {"H": -13.0, "C": -1000.0, "O": -2000.0}}}
+    from_settings = make_folder(given, {"ACTIVE_LEARNING": active}, name="given")
+    computed = make_folder(
+        {"ARCHITECTURE": {"atomic_energies": "auto"}}, {"ACTIVE_LEARNING": active}, name="auto"
+    )
+    own = (("C", -1000.0), ("H", -13.0), ("O", -2000.0))
+    for folder, energies in ((from_settings, None), (computed, own)):
+        import_data(Import("import", energies), folder)
+        for member in load_committee(folder, "import", "cpu").members:
+            # Silicon is not in geometry.in: what the model had.
+            assert member.spec.atomic_energies == (-13.0, -1000.0, -2000.0, -4.0)
+            buffer = member.model.get_buffer("atomic_energies_fn.atomic_energies")
+            assert buffer.flatten().tolist() == [-13.0, -1000.0, -2000.0, -4.0]

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhi_al.effects import Advance, Effect, Label
+from fhi_al.effects import Advance, Effect, Label, Train
 from fhi_al.events import (
     ALL_MEMBERS,
     Advanced,
     Closed,
+    Entry,
     Event,
+    Imported,
     Opened,
     Started,
 )
@@ -264,3 +266,24 @@ def test_atomic_energies_take_the_lowest_state() -> None:
     rules = simulated_rules(auto_atomic_energies=True)
     *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(7))
     assert state.atomic_energies == {"H": -1.0, "O": -1.0}
+
+
+@pytest.mark.parametrize(
+    ("weights", "converge", "stage"),
+    [
+        ("import", False, "active_learning"),
+        ("import", True, "converge_initial"),
+        (None, False, "converge_initial"),
+    ],
+)
+def test_imported_models_are_trained_first_where_the_user_says_so(weights, converge, stage) -> None:
+    rules = simulated_rules(converge_imported=converge)
+    state = step(None, opened(rules, "active_learning"))
+    (effect,) = wanted(state)
+    entries = tuple(Entry(str(i), ALL_MEMBERS, "train") for i in range(4))
+    state = step(state, Imported(effect.id, weights, entries, ()))
+    assert state.stage == stage
+    if stage == "converge_initial":
+        (training,) = wanted(state)
+        assert isinstance(training, Train)
+        assert training.weights == weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -13,9 +14,15 @@ COMMANDS: dict[str, str] = {
     "FHI_AL-initial-ds": "fhi_al.cli.run:initial_dataset",
     "FHI_AL-al": "fhi_al.cli.run:active_learning",
     "FHI_AL-atomic-energies": "fhi_al.cli.run:atomic_energies",
+    "FHI_AL-recalculate": "fhi_al.cli.run:recalculate",
     "FHI_AL-journal": "fhi_al.cli.journal:main",
+    "FHI_AL-status": "fhi_al.cli.status:main",
+    "FHI_AL-completion": "fhi_al.cli.completion:main",
     "FHI_AL-report": "fhi_al.cli.report:main",
     "FHI_AL-test-ensemble": "fhi_al.cli.test_ensemble:main",
+    "FHI_AL-init": "fhi_al.cli.init:main",
+    "FHI_AL-plan": "fhi_al.cli.plan:main",
+    "FHI_AL-export": "fhi_al.cli.export:main",
 }
 """Each command and its entry point, as in setup.cfg. Beside the function `NAME` of such an entry
 point, its module has `NAME_parser`, which makes the parser: for help, completion and the docs."""
@@ -41,7 +48,13 @@ def guarded(command: Callable[[], int]) -> int:
     from fhi_al.errors import FhiAlError
 
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, `head` perhaps, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except FhiAlError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    return code

@@ -25,7 +25,7 @@ def main_parser() -> argparse.ArgumentParser:
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, text in _HELPS.items():
-        own = actions.add_parser(action, help=text, description=text.capitalize() + ".")
+        own = actions.add_parser(action, help=text, description=f"{text[0].upper()}{text[1:]}.")
         own.add_argument(
             "directory",
             type=Path,

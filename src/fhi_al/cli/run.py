@@ -47,6 +47,26 @@ def atomic_energies_parser() -> argparse.ArgumentParser:
     )
 
 
+def recalculate_parser() -> argparse.ArgumentParser:
+    """`FHI_AL-recalculate`: other labels for a dataset."""
+    parser = _parser(
+        "FHI_AL-recalculate",
+        "Compute the structures of a file with the reference method of the folder's settings, as "
+        "they are now. Run again after an interruption, it goes on where it stopped.",
+    )
+    parser.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="structures, in any format that ASE reads"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write them with energies, forces and stress, as extended XYZ; those that "
+        "fail go to <FILE>-rejected.xyz (default: beside DATASET, <DATASET>-recalculated.xyz)",
+    )
+    return parser
+
+
 def whole(argv: Sequence[str] | None = None) -> int:
     """Run `FHI_AL`."""
     return _run("run", whole_parser(), argv)
@@ -65,6 +85,11 @@ def active_learning(argv: Sequence[str] | None = None) -> int:
 def atomic_energies(argv: Sequence[str] | None = None) -> int:
     """Run `FHI_AL-atomic-energies`."""
     return _run("atomic_energies", atomic_energies_parser(), argv)
+
+
+def recalculate(argv: Sequence[str] | None = None) -> int:
+    """Run `FHI_AL-recalculate`."""
+    return _run("recalculate", recalculate_parser(), argv)
 
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -102,4 +127,7 @@ def _run(goal: Goal, parser: argparse.ArgumentParser, argv: Sequence[str] | None
 
     from fhi_al.launch import launch
 
-    return launch(goal, arguments.directory, walltime, retry=arguments.retry_rejected)
+    dataset = (arguments.dataset, arguments.output) if goal == "recalculate" else None
+    return launch(
+        goal, arguments.directory, walltime, retry=arguments.retry_rejected, dataset=dataset
+    )

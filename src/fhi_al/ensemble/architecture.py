@@ -121,16 +121,18 @@ def build_model(spec: ModelSpec, seed: int = 0) -> torch.nn.Module:
     return model
 
 
-def load_model_file(path: Path) -> torch.nn.Module:
+def load_model_file(path: Path, *, trusted: bool = False) -> torch.nn.Module:
     """Load a `.model` file: a pickled module, by MACE's design.
 
     Args:
         path: that the user named; unpickling can run code.
+        trusted: whether it is this program's own; of others the user is warned.
 
     Raises:
         InputError: it is no such file.
     """
-    log.warning("%s is a pickle, which can run any code: use only files that you trust.", path)
+    if not trusted:
+        log.warning("%s is a pickle, which can run any code: use only files that you trust.", path)
     try:
         model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # unpickling can raise anything

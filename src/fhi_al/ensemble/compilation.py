@@ -76,6 +76,7 @@ class Code:
         path: how the function was evaluated the last time: `eager` or `compiled`.
         trusted: whether the code was found to be right; its user takes that back when weights
             change.
+        failed: whether there will be no code.
     """
 
     def __init__(
@@ -92,7 +93,12 @@ class Code:
         self._run: Any = None
         self._compilation: Compilation | None = None
         self._next: Compilation | None = None
-        self._failed = False
+        self.failed = False
+
+    @property
+    def awaited(self) -> bool:
+        """Whether there is no code in use yet, but may be."""
+        return self.path == "eager" and not self.failed
 
     def find(self, model: Any, inputs: Mapping[str, torch.Tensor], needed: Shape) -> bool:
         """Whether there is code for inputs of this size: had, in the cache, or just compiled.
@@ -102,7 +108,7 @@ class Code:
             inputs: of the function.
             needed: a shape that holds them, and others that are likely to come.
         """
-        if not self._failed:
+        if not self.failed:
             self._prepare(model, inputs, needed)
         if self._run is not None and self._shape is not None and self._shape.holds(inputs):
             return True
@@ -188,7 +194,7 @@ class Code:
             self.trusted = False
 
     def _give_up(self, reason: str) -> None:
-        self._run, self._failed, self.path = None, True, "eager"
+        self._run, self.failed, self.path = None, True, "eager"
         log.warning("%s: it stays eager: %s", self._what, reason)
 
 

@@ -82,6 +82,11 @@ class FastForces:
         """How forces were computed the last time: `eager` or `compiled`."""
         return self._path
 
+    @property
+    def awaits_code(self) -> bool:
+        """Whether code that was wanted is not there yet."""
+        return any(code.awaited for code in self._codes.values())
+
     def load(self, models: Sequence[Any]) -> None:
         """Take other models, or the same with other weights."""
         self._model = models[0]

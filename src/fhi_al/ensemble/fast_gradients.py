@@ -158,6 +158,11 @@ class FastGradients:
         """How gradients were computed the last time: `eager` or `compiled`."""
         return "eager" if self._code is None else self._code.path
 
+    @property
+    def awaits_code(self) -> bool:
+        """Whether code that was wanted is not there yet."""
+        return self._code is not None and self._code.awaited
+
     def doubt(self) -> None:
         """Compare the code with the model again before it is used."""
         if self._code is not None:

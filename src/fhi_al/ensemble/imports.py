@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from ase.data import atomic_numbers
 
 from fhi_al.effects import Import
 from fhi_al.ensemble.architecture import load_model_file, rebuild
@@ -21,6 +22,7 @@ from fhi_al.pairs import too_close
 from fhi_al.procedures.split import next_split
 from fhi_al.reference.integrity import check_net_force
 from fhi_al.run_folder import RunFolder
+from fhi_al.settings import Inputs
 from fhi_al.structure import Label, structure_key
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def import_data(effect: Import, folder: RunFolder) -> Imported:
     other are dealt to the members, a share of valid_ratio for validation.
 
     Args:
-        effect: names the event.
+        effect: names the event, and has the energies of isolated atoms where they were computed.
         folder: gets label files, and a checkpoint if there are models.
 
     Raises:
@@ -59,7 +61,7 @@ def import_data(effect: Import, folder: RunFolder) -> Imported:
         )
     models = _model_files(folder)
     if models:
-        _import_models(models, folder, effect.id)
+        _import_models(models, folder, effect)
     return Imported(
         effect=effect.id,
         weights=effect.id if models else None,
@@ -176,7 +178,7 @@ def _check_elements(path: Path, labels: Sequence[Label], folder: RunFolder) -> N
 # --- models ----------------------------------------------------------------------------------
 
 
-def _import_models(files: Sequence[Path], folder: RunFolder, weights: str) -> None:
+def _import_models(files: Sequence[Path], folder: RunFolder, effect: Import) -> None:
     """Make a checkpoint of `.model` files."""
     inputs = folder.inputs
     size = inputs.al.active_learning.ensemble_size
@@ -201,4 +203,21 @@ def _import_models(files: Sequence[Path], folder: RunFolder, weights: str) -> No
                 f"{path} differs from {files[0]} in its elements or its cutoff; all members need "
                 "the same."
             )
-    Committee(inputs, device, members=members).save(folder, weights)
+    _count_from_own_atoms(members, effect, inputs)
+    Committee(inputs, device, members=members).save(folder, effect.id)
+
+
+def _count_from_own_atoms(members: Sequence[Member], effect: Import, inputs: Inputs) -> None:
+    """Have energies count from the isolated atoms of this run's reference, if they are known.
+
+    A foundation model was trained with another reference, whose energies have another zero.
+    """
+    known = effect.atomic_energies or inputs.mace.architecture.atomic_energies
+    if not known or known == "auto":
+        return
+    given = {atomic_numbers[symbol]: energy for symbol, energy in dict(known).items()}
+    for member in members:
+        own = zip(member.spec.elements, member.spec.atomic_energies, strict=True)
+        energies = [given.get(number, energy) for number, energy in own]
+        if tuple(energies) != member.spec.atomic_energies:
+            member.set_atomic_energies(energies, ())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fhi_al.errors import FhiAlError, InputError
 from fhi_al.parallel.channels import Channel, InlineChannel, Look, MpiChannel, gather
-from fhi_al.parallel.layout import Layout, visible_gpus
+from fhi_al.parallel.layout import Layout, plan_layout, visible_gpus
 from fhi_al.parallel.ml_worker import MlWorker
 from fhi_al.parallel.placement import place_of
 from fhi_al.parallel.workers import FailureChannel, ReferenceWorker, assist, serve
@@ -42,6 +43,27 @@ class Plan:
     run: str
     needs_foundation: bool
     needs_atoms: bool
+
+
+def layout_for(inputs: Inputs, size: int) -> Layout:
+    """Split ranks as the settings, the engine and this node's GPUs have it.
+
+    Args:
+        inputs: what the user asked for.
+        size: ranks in all.
+
+    Raises:
+        InputError: the ranks don't suffice for what is asked.
+    """
+    parallel = inputs.al.parallel
+    return plan_layout(
+        size,
+        parallel.ml_ranks,
+        parallel.reference_groups,
+        0 if inputs.mace.misc.device == "cpu" else visible_gpus(),
+        parallel_engine=engine_class(inputs.reference.engine).parallel,
+        most_ml=inputs.al.active_learning.ensemble_size,
+    )
 
 
 class Crew:
@@ -112,6 +134,11 @@ class Crew:
     def role(self) -> str:
         """What this rank does, in a word."""
         return "ml" if self._ml is not None else "reference"
+
+    @property
+    def atomic_energies(self) -> Mapping[str, float]:
+        """Element -> eV on an ML rank, where the engine brings them along and they are wanted."""
+        return self._ml.atomic_energies if self._ml is not None else {}
 
     def work(self, look: Look) -> None:
         """Do what the controller says, on a rank that is not the controller, until told to stop.

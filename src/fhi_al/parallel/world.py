@@ -17,6 +17,11 @@ _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "MPI_L
 _PR_SET_PDEATHSIG = 1
 
 
+def launched() -> bool:
+    """Whether an MPI launcher has started this process."""
+    return any(name in os.environ for name in _LAUNCHED)
+
+
 def world() -> Any:
     """The communicator of all ranks; None for a process that no launcher started.
 
@@ -27,7 +32,7 @@ def world() -> Any:
         # Have Open MPI say where MPI_Abort was called, which `reference.black_box` looks for; not
         # where only the controller could call it.
         os.environ.setdefault("OMPI_MCA_mpi_abort_print_stack", "1")
-    if not any(name in os.environ for name in _LAUNCHED):
+    if not launched():
         return None
     _end_with_launcher()
     try:

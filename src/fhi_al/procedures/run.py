@@ -23,13 +23,20 @@ from fhi_al.events import (
     Started,
     Trained,
 )
-from fhi_al.procedures import active_learning, atomic_energies, convergence, initial_dataset
+from fhi_al.procedures import (
+    active_learning,
+    atomic_energies,
+    convergence,
+    initial_dataset,
+    recalculation,
+)
 from fhi_al.procedures.rejections import died, judged, rejection, retry
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import State
 from fhi_al.procedures.stop import too_many_failures
 
 _PROCEDURES: dict[Stage, ModuleType] = {
+    "recalculation": recalculation,
     "atomic_energies": atomic_energies,
     "initial_dataset": initial_dataset,
     "converge_initial": convergence,
@@ -103,7 +110,9 @@ def _opened(state: State | None, event: Opened) -> State:
     if state is None:
         state = State(rules=rules, goal=event.goal, stage="initial_dataset")
         state.train_sizes = [0] * rules.ensemble_size
-        if event.goal == "atomic_energies" or rules.auto_atomic_energies:
+        if event.goal == "recalculate":
+            state.stage = "recalculation"
+        elif event.goal == "atomic_energies" or rules.auto_atomic_energies:
             state.stage = "atomic_energies"
         elif event.goal == "active_learning":
             state.stage = "import"
@@ -155,7 +164,8 @@ def _next_stage(state: State) -> bool:
             following = "import" if state.goal == "active_learning" else "initial_dataset"
     elif stage == "import" and state.imported:
         # Data without models: train them on it as on an initial dataset.
-        following = "active_learning" if state.weights else "converge_initial"
+        trained = state.weights and not rules.converge_imported
+        following = "active_learning" if trained else "converge_initial"
     elif stage == "initial_dataset" and initial_dataset.settled(state):
         if rules.converge_initial:
             following = "converge_initial"
@@ -185,7 +195,7 @@ def wanted(state: State) -> list[Effect]:
     if finished(state) or state.failure:
         return []
     if state.stage == "import":
-        return [Import(id="import")]
+        return [Import(id="import", atomic_energies=state.given_energies)]
     effects: list[Effect] = [*_retries(state), *_PROCEDURES[state.stage].wanted(state)]
     suspects: list[Effect] = [e for e in effects if isinstance(e, Label) and e.key in state.deaths]
     if suspects:
@@ -222,6 +232,8 @@ def delivered_members(state: State) -> tuple[int, ...]:
 
 def finished(state: State) -> bool:
     """Whether the command's goal is reached."""
+    if state.goal == "recalculate":
+        return recalculation.settled(state)
     if state.goal == "atomic_energies":
         return state.atomic_energies is not None
     if state.goal == "initial_dataset":

@@ -196,6 +196,7 @@ class State:
         in_flight: effects handed out by this command and not finished, with their workers.
         n_trained: trainings so far, which number the checkpoints; likewise the other counts.
         exported: stages whose files are written.
+        dataset: key -> composition of the structures to be recalculated; None: not known yet.
         failure: why the run can't go on.
     """
 
@@ -227,6 +228,7 @@ class State:
     evaluated: str | None = None
     exported: dict[Stage, tuple[str, ...]] = field(default_factory=dict)
     imported: bool = False
+    dataset: dict[str, str] | None = None
     failure: str | None = None
 
     def add(self, entry: Entry) -> None:

@@ -49,7 +49,8 @@ class ActiveLearning(Section):
     """Share of the labels that goes to the validation sets."""
 
     converge_initial: bool = False
-    """Whether to converge the models on the initial dataset."""
+    """Whether to converge the models on the initial dataset; those of initial_models, too: this is
+    how to fine-tune a foundation model."""
 
     converge_al: bool = True
     """Whether to converge the models after active learning."""
@@ -204,8 +205,9 @@ class ActiveLearning(Section):
     an initial dataset made here."""
 
     initial_models: RunFiles | None = None
-    """MACE models for `FHI_AL-al` to start from, one for each ensemble member. Such files are
-    pickles: they can run code, so name only files that you trust."""
+    """MACE models for `FHI_AL-al` to start from, one for each ensemble member. Where there are
+    ARCHITECTURE.atomic_energies, these take the place of the models' own. Such files are pickles:
+    they can run code, so name only files that you trust."""
 
     @model_validator(mode="before")
     @classmethod

@@ -101,6 +101,33 @@ def parse_geometry(text: str, file: str = FILE) -> tuple[Structure, FloatArray |
     return _read(seen)
 
 
+def format_geometry(structure: Structure) -> str:
+    """Write a structure as a geometry.in that `parse_geometry` reads.
+
+    Args:
+        structure: a molecule, or periodic in all three directions.
+    """
+    assert structure.fixed is not None
+    lines = []
+    if structure.periodic:
+        lines += [f"lattice_vector {_coordinates(vector)}" for vector in structure.cell]
+    for i, (symbol, position) in enumerate(
+        zip(structure.to_atoms().symbols, structure.positions, strict=True)
+    ):
+        lines.append(f"atom {_coordinates(position)}  {symbol}")
+        if structure.magmoms is not None:
+            lines.append(f"    initial_moment {structure.magmoms[i]:.6g}")
+        if structure.charges is not None:
+            lines.append(f"    initial_charge {structure.charges[i]:.6g}")
+        if structure.fixed[i]:
+            lines.append("    constrain_relaxation .true.")
+    return "\n".join(lines) + "\n"
+
+
+def _coordinates(vector: FloatArray) -> str:
+    return " ".join(f"{value:16.8f}" for value in vector)
+
+
 def _check_line(seen: _Reading, number: int, words: list[str]) -> None:
     name, values = words[0], words[1:]
     if name in ("atom", "atom_frac"):

@@ -1,0 +1,1 @@
+"""How a run is coming along: worked out from its journal, drawn for people."""

@@ -1,0 +1,251 @@
+"""From the state and the progress of a run to a snapshot of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from fhi_al.accounting import Role, role_of
+from fhi_al.effects import Label
+from fhi_al.events import Closed, Failed
+from fhi_al.lock import Holder
+from fhi_al.monitor.progress import INITIAL_STRUCTURES, Progress, numbers
+from fhi_al.monitor.snapshot import (
+    Accuracy,
+    Condition,
+    InWork,
+    LabelQueue,
+    Limit,
+    RoleShare,
+    Snapshot,
+    ThresholdNow,
+    Trajectory,
+)
+from fhi_al.procedures.run import delivered_members, finished, wanted
+from fhi_al.procedures.state import State, WalkerStatus
+from fhi_al.procedures.threshold import Threshold
+
+_WORK = {
+    "isolate": "isolated atoms",
+    "label": "labels",
+    "sample": "sampling",
+    "md": "ab initio MD",
+    "advance": "molecular dynamics",
+    "train": "training",
+    "evaluate": "evaluation",
+    "export": "export",
+    "import": "import",
+}
+"""What an effect is called, by the first part of its id."""
+
+
+def observe(
+    state: State, progress: Progress, now: float, holder: Holder | None, name: str = ""
+) -> Snapshot:
+    """Sum up a run.
+
+    Args:
+        state: after all records.
+        progress: likewise.
+        now: seconds since 1970.
+        holder: who works in the folder, or None.
+        name: of the run.
+    """
+    condition, why = _condition(state, progress, holder)
+    works = condition in ("running", "stopping")
+    passed = max(now - progress.last, 0.0) if works else 0.0
+    clock = progress.clock + passed
+    limits = _limits(state, progress, clock)
+    left = [limit.seconds for limit in limits if limit.seconds is not None]
+    thresholds = _thresholds(state)
+    at_work = _at_work(state, progress) if works else []
+    costs = progress.costs.values()
+    return Snapshot(
+        name=name,
+        condition=condition,
+        why=why,
+        host=holder.host if holder else None,
+        pid=holder.pid if holder else None,
+        silent_seconds=max(now - holder.last_sign, 0.0) if holder else None,
+        goal=state.goal,
+        stage=state.stage,
+        time=now,
+        last_record=progress.last,
+        opened=progress.opened,
+        seconds=clock,
+        stage_seconds=clock - progress.stage_began,
+        commands=progress.commands,
+        in_work=_in_work(at_work, now),
+        queue=_queue(state, working=works),
+        trajectories=_trajectories(state, progress, thresholds),
+        thresholds=tuple(thresholds.values()),
+        train_size=state.train_size,
+        n_valid=state.n_valid,
+        n_audit=sum(entry.split == "audit" for entry in state.entries),
+        limits=limits,
+        seconds_left=min(left) if left and not finished(state) else None,
+        accuracy=_accuracy(state),
+        reference_calls=sum(cost.reference_calls for cost in costs),
+        reference_seconds=sum(cost.reference_seconds for cost in costs),
+        n_rejected=state.n_rejected,
+        roles=_roles(progress, at_work, now if works else progress.last),
+    )
+
+
+def _condition(state: State, progress: Progress, holder: Holder | None) -> tuple[Condition, str]:
+    farewell = progress.farewell
+    if holder is not None:
+        if holder.since > progress.opened:
+            return "starting", ""
+        if not isinstance(farewell, Closed):
+            return "running", ""
+        if not finished(state):
+            return "stopping", farewell.reason
+    if finished(state):
+        return "finished", ""
+    if isinstance(farewell, Failed):
+        where = f"rank {farewell.rank} on {farewell.host}"
+        return "failed", f"{where}: {farewell.error}"
+    if state.failure:
+        return "failed", state.failure
+    if farewell is not None:
+        return "stopped", farewell.reason
+    return "crashed", "it ended without a word: killed, or the machine failed"
+
+
+def _at_work(state: State, progress: Progress) -> list[tuple[str, str, float]]:
+    """Effect, worker and begin of what is being done; a group's second effect waits."""
+    found: dict[str, tuple[str, str, float]] = {}
+    for effect, worker in state.in_flight.items():
+        if effect in progress.started:
+            began = max(progress.started[effect], progress.ended.get(worker, 0.0))
+            found.setdefault(worker, (effect, worker, began))
+    return list(found.values())
+
+
+def _in_work(at_work: Iterable[tuple[str, str, float]], now: float) -> tuple[InWork, ...]:
+    began: dict[str, list[float]] = {}
+    for effect, _, when in at_work:
+        kind = _WORK.get(effect.partition("-")[0].rstrip("0123456789"), effect)
+        began.setdefault(kind, []).append(when)
+    return tuple(
+        InWork(kind, len(times), max(now - min(times), 0.0)) for kind, times in began.items()
+    )
+
+
+def _queue(state: State, *, working: bool) -> LabelQueue:
+    in_flight = state.in_flight if working else {}
+    groups = Counter(worker for id, worker in in_flight.items() if id.startswith("label-"))
+    waiting = [e for e in wanted(state) if isinstance(e, Label) and e.id not in in_flight]
+    return LabelQueue(len(groups), groups.total() - len(groups), len(waiting))
+
+
+def _thresholds(state: State) -> dict[str, ThresholdNow]:
+    active, rules = state.active, state.rules
+    if active is None:
+        return {}
+    found = {}
+    for system in dict.fromkeys(rules.threshold_systems) or [""]:
+        estimates = active.n_estimates.get(system, 0)
+        history = active.histories.get(system, ())
+        value = Threshold(rules.threshold, history, estimates).value
+        found[system] = ThresholdNow(
+            system,
+            value,
+            estimates,
+            rules.uncertainty_warmup,
+            rules.threshold_factor,
+            rules.uncertainty_window,
+        )
+    return found
+
+
+def _trajectories(
+    state: State, progress: Progress, thresholds: Mapping[str, ThresholdNow]
+) -> tuple[Trajectory, ...]:
+    rules = state.rules
+    if state.active is None:
+        return tuple(
+            Trajectory(number, "running" if md.labelled else "labelling", max(md.step, 0), None)
+            for number, md in sorted(state.initial.reference_md.items())
+        )
+    found = []
+    for number, walker in enumerate(state.active.walkers):
+        system = rules.threshold_systems[number] if rules.threshold_systems else ""
+        uncertainty, temperature = progress.measured.get(number, (None, None))
+        ended = state.stage != "active_learning"
+        status: WalkerStatus = "finished" if ended else walker.status
+        found.append(
+            Trajectory(
+                number,
+                status,
+                walker.step,
+                rules.max_MD_steps,
+                uncertainty,
+                thresholds[system].value,
+                temperature,
+                walker.epochs_left if status == "training" else 0,
+                system,
+            )
+        )
+    return tuple(found)
+
+
+def _limits(state: State, progress: Progress, clock: float) -> tuple[Limit, ...]:
+    found = []
+    for what, (number, limit) in numbers(state).items():
+        left = max(limit - number, 0)
+        pace = progress.paces[what].per_second(clock)
+        seconds = left / pace if pace else None
+        converging = state.stage in ("converge_initial", "convergence")
+        if converging and state.convergence and state.convergence.seconds_per_epoch:
+            # Epochs of one kind of training: the last ones tell best.
+            each = state.convergence.seconds_per_epoch
+            pace, seconds = 1 / each, max(left * each - (clock - progress.trained), 0.0)
+        if left == 0 or what == INITIAL_STRUCTURES:
+            # What is left to do then is of another kind: training, evaluation, export.
+            seconds = None
+        found.append(Limit(what, number, limit, pace, seconds))
+    return tuple(found)
+
+
+def _accuracy(state: State) -> Accuracy:
+    rules = state.rules
+    members = [state.members[index] for index in delivered_members(state) if state.members]
+    initial = state.stage in ("initial_dataset", "converge_initial")
+    return Accuracy(
+        force_mae=_mean([member.force_mae for member in members]),
+        energy_mae=_mean([member.energy_mae for member in members]),
+        target=rules.initial_target if initial else rules.desired_acc,
+        n_valid=state.n_valid,
+        min_valid=rules.min_valid_size,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _roles(
+    progress: Progress, at_work: Iterable[tuple[str, str, float]], until: float
+) -> tuple[RoleShare, ...]:
+    ranks = Counter(worker for place in progress.places for worker in place.workers)
+    # A calculation may take hours, and a record tells of it when it has ended.
+    unfinished = sum(
+        ranks[worker] * max(until - began, 0.0)
+        for _, worker, began in at_work
+        if role_of(worker) == "reference"
+    )
+    found = []
+    roles: tuple[Role, ...] = ("ML", "reference", "idle")
+    for role in roles:
+        if (use := progress.roles.get(role)) is None:
+            continue
+        total = use.rank_seconds + use.ranks * max(until - progress.began, 0.0)
+        busy = dict(use.busy)
+        if role == "reference":
+            busy["labels"] = busy.get("labels", 0.0) + unfinished
+        kinds = {kind: seconds / total for kind, seconds in busy.items() if seconds and total}
+        found.append(RoleShare(role, use.ranks, min(sum(kinds.values()), 1.0), kinds))
+    return tuple(found)
