@@ -34,7 +34,7 @@ class Drawn(HTMLParser):
         given = dict(attrs)
         kinds = (given.get("class") or "").split()
         if tag == "figure":
-            self._chart = given.get("id") or ""
+            self._chart = (given.get("id") or "").removeprefix("figure-")
             self.traces[self._chart] = self.axes[self._chart] = 0
         elif tag == "g" and self._chart and "trace" in kinds:
             self.traces[self._chart] += 1

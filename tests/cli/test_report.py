@@ -39,7 +39,7 @@ def report(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
 def charts(folder: Path) -> dict[str, dict]:
     """What the page's script is to draw."""
     text = (folder / "results" / "report.html").read_text(encoding="utf-8")
-    (data,) = re.findall(r'<script id="charts" type="application/json">(.*?)</script>', text)
+    (data,) = re.findall(r'<script id="page-data" type="application/json">(.*?)</script>', text)
     found: dict[str, dict] = json.loads(data)
     return found
 
@@ -109,7 +109,7 @@ def test_the_page_needs_nothing_from_elsewhere(finished):
 
 @needs_browser
 def test_the_browser_hears_complaints(tmp_path):
-    (tmp_path / "bad.html").write_text("<figure id='a'><script>nothing()</script></figure>")
+    (tmp_path / "bad.html").write_text("<figure id='figure-a'><script>nothing()</script></figure>")
     drawn = open_page(tmp_path / "bad.html", tmp_path / "profile")
     assert any("nothing is not defined" in line for line in drawn.console)
     assert drawn.traces == {"a": 0}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ase.build import molecule
 from ase.io import read, write
 from cli_runs import call, journal, succeed, summary, write_inputs
@@ -28,6 +30,7 @@ def test_a_run_with_two_molecules_by_ab_initio_md(tmp_path):
                 {"temperature_K": 200, "thermostat": "bussi"},
                 {"trajectories": 1, "temperature_K": 100, "seed": 7},
             ],
+            "MISC": {"report": True},
         },
     )
     hydrogen = molecule("H2")
@@ -46,6 +49,10 @@ def test_a_run_with_two_molecules_by_ab_initio_md(tmp_path):
     assert {e.system for e in errors} <= {"", "H2O", "H2"}
     assert summary(tmp_path)["labels"].keys() == formulas
     assert "structures computed: " in done.text
+    report = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"This run on (H2O, H2|H2, H2O), with GFN2-xTB", report)
+    # The thermostats of both sections.
+    assert {"Bussi2007", "Leimkuhler2013"} <= set(re.findall(r"@article\{(\w+),", report))
 
     hydrogen.positions[0, 2] += 0.1
     write(tmp_path / "hydrogen.xyz", hydrogen)

@@ -215,6 +215,7 @@ def test_deterministic_runs_are_the_same_on_any_ranks(finished, tmp_path):
         for run in (folder, finished[0])
     )
     assert energies == alone
+    assert not (folder / "results" / "report.html").exists()  # `report: false`
 
 
 def test_another_seed_gives_other_structures(start, finished, tmp_path):

@@ -103,7 +103,7 @@ def _note(found: Score | None, unit: str) -> str:
     return "\n".join(f"{name} {brief(value)} {unit}" for name, value in numbers)
 
 
-def calibration_panel(found: Calibration) -> Panel:
+def calibration_panel(found: Calibration, title: str = "") -> Panel:
     """True error of the force on each atom against the members' spread."""
     shown = thinned_points(found.spread, found.error)
     spread, error = 1000 * found.spread[shown], 1000 * found.error[shown]
@@ -124,7 +124,7 @@ def calibration_panel(found: Calibration) -> Panel:
                 size=9,
             ),
         ),
-        title="each atom, with the latest weights",
+        title=title,
         note=f"error / spread {found.ratio:.2f}\nrank correlation {found.rank_correlation:.2f}",
     )
 
@@ -160,8 +160,8 @@ def species_chart(scores: Sequence[Scores]) -> Chart | None:
     return Chart(
         "species",
         "Force errors by element and by formula",
-        "Mean absolute error of the force components on atoms of an element, or in structures of a "
-        "formula.",
+        "Mean absolute error of the force components, with the mean of all models, on atoms of an "
+        "element, or in structures of a formula.",
         (
             Panel(
                 Axis("force MAE / meV/Å"),

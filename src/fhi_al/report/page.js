@@ -2,7 +2,7 @@
 (function () {
   "use strict";
   const root = document.documentElement;
-  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const charts = JSON.parse(document.getElementById("page-data").textContent);
   const config = {
     responsive: true,
     displaylogo: false,
@@ -63,7 +63,7 @@
 
   const night = window.matchMedia("(prefers-color-scheme: dark)");
   night.addEventListener("change", draw);
-  document.getElementById("theme").addEventListener("click", function () {
+  document.getElementById("page-theme").addEventListener("click", function () {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : night.matches;
     turn(dark ? "light" : "dark");
   });

@@ -65,7 +65,7 @@ script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
 <div class="frame">
 <nav><div>
 {_contents(sections)}
-<button id="theme" type="button">light / dark</button>
+<button id="page-theme" type="button">light / dark</button>
 </div></nav>
 <main>
 <h1>{escape(title)}</h1>
@@ -75,7 +75,7 @@ script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
 </main>
 </div>
 <script>{get_plotlyjs()}</script>
-<script id="charts" type="application/json">{data}</script>
+<script id="page-data" type="application/json">{data}</script>
 <script>
 {_file("page.js")}</script>
 </body>
@@ -88,14 +88,14 @@ def _file(name: str) -> str:
 
 
 def _anchor(title: str) -> str:
-    return "-".join(title.lower().split())
+    return "-".join(["section", *title.lower().split()])
 
 
 def _contents(sections: Iterable[Section]) -> str:
     entries = []
     for section in sections:
         charts = "".join(
-            f'<li><a href="#{chart.name}">{escape(chart.title)}</a></li>'
+            f'<li><a href="#figure-{chart.name}">{escape(chart.title)}</a></li>'
             for chart in section.charts
         )
         below = f"<ul>{charts}</ul>" if charts else ""
@@ -112,7 +112,7 @@ def _section(section: Section) -> str:
 
 def _chart(chart: Chart) -> str:
     return (
-        f'<figure id="{chart.name}"><h3>{escape(chart.title)}</h3>'
+        f'<figure id="figure-{chart.name}"><h3>{escape(chart.title)}</h3>'
         f'<div class="scroll"><div class="chart" id="chart-{chart.name}"></div></div>'
         f"<figcaption>{escape(chart.caption)}</figcaption></figure>\n"
     )

@@ -214,7 +214,7 @@ def _trust(story: Story, predictions: Mapping[str, Predictions]) -> Chart | None
         )
     for data, found in list(predictions.items())[-1:]:
         if (calibrated := calibration(found)) is not None:
-            panels.append(calibration_panel(calibrated))
+            panels.append(calibration_panel(calibrated, "each atom, with the latest weights"))
             caption.append(f"{CALIBRATION} {data.capitalize()} data.")
     if not panels:
         return None

@@ -39,7 +39,7 @@ _EDGE, _TITLE, _LEGEND = 14, 20, 30
 _ROW_GAP, _COLUMN_GAP = 76, 0.085
 """Pixels around and between the panels, and for what may stand above them; between columns, a share
 of the width."""
-_LETTERS = 120
+_LETTERS = 130
 """In a line of the legend."""
 
 

@@ -118,8 +118,8 @@ def temperature(story: Story) -> Chart | None:
     return Chart(
         "temperature",
         "Temperature of the trajectories",
-        "Kinetic temperature at each check and its running mean. Of N atoms, single values "
-        f"scatter by a relative √(2/3N), here {_scatter(story):.0f} %." + _left_out(story),
+        "Kinetic temperature at each check and its running mean. Single values of a system of "
+        f"{story.first.n_atoms} atoms scatter by {_scatter(story):.0f} %." + _left_out(story),
         tuple(panels),
         columns=2 if len(panels) > 1 else 1,
         panel_height=170 if len(panels) > 2 else 240,
@@ -127,6 +127,7 @@ def temperature(story: Story) -> Chart | None:
 
 
 def _scatter(story: Story) -> float:
+    """Relative standard deviation of the temperature of N atoms in %: sqrt(2 / 3N)."""
     return 100 * float(np.sqrt(2 / (3 * story.first.n_atoms)))
 
 
