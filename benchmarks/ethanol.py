@@ -186,7 +186,7 @@ def main() -> None:
         order = np.random.default_rng(3).permutation(len(pool))
         chosen = [pool[index] for index in order[:calls]]
         (error, *_) = force_errors(
-            [train_on_random(arguments.out / "random", chosen)], test
+            [train_on_random(arguments.out / "random", chosen, run)], test
         ).values()
         print(
             f"random selection of {calls} labels, plain training of as many epochs as the "

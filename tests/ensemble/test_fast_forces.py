@@ -47,7 +47,7 @@ def test_shapes_have_room():
     assert not Shape(3, 22, 299).holds(inputs)
     assert Shape(3, 22, 300).holds(inputs)
     assert Shape.of_largest([3, 9, 4, 8], [20, 90, 30, 80], 2) == Shape(3, 19, 192)
-    assert Shape.of_largest([3], [20], 2) == Shape(2, 5, 24)
+    assert Shape.of_largest([3, 2], [20, 6], 4) == Shape(5, 13, 80)
     assert Shape(3, 50, 1).union(Shape(9, 1, 7)) == Shape(9, 50, 7)
 
 
@@ -207,6 +207,70 @@ def test_an_abandoned_compilation_leaves_nothing(tiny_models, ethanol):
     assert process.poll() is not None
     assert not folder.exists()
     assert not os.path.exists(f"/proc/{process.pid}")
+
+
+class RightCode:
+    """Stands for code that is in the cache for the full shape, and later for half of it."""
+
+    cached = (5,)
+
+    def __init__(self, function, model, inputs, shape):
+        self.shape = shape
+        self.dtype = torch.float64
+        self._function, self._model = function, model
+        self._names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
+        self._inputs = tuple(inputs)
+
+    def in_cache(self):
+        return self.shape.structures in self.cached
+
+    def load(self):
+        def run(*arguments):
+            used.append(self.shape.structures)
+            weights = dict(zip(self._names, arguments, strict=False))
+            inputs = dict(zip(self._inputs, arguments[len(self._names) :], strict=True))
+            return self._function(self._model, weights, inputs)
+
+        return run
+
+
+used: list[int] = []
+"""Structures that fit, and one more, of the code of each evaluation."""
+
+
+def trust(code):
+    code.trusted = True
+
+
+def test_few_structures_use_code_of_their_size(tiny_models, ethanol, monkeypatch):
+    """Not before it is there, which is not before padding has cost enough."""
+    monkeypatch.setattr(compilation, "Compilation", RightCode)
+    monkeypatch.setattr(RightCode, "cached", (5,))
+    begun = []
+    monkeypatch.setattr(RightCode, "begin", lambda self: begun.append(self.shape), raising=False)
+    monkeypatch.setattr(RightCode, "finished", lambda self: False, raising=False)
+    # It is no faster than what it stands for.
+    monkeypatch.setattr(compilation.Code, "judge", lambda self, *_, **__: trust(self))
+    fast = FastForces(4, patience_seconds=0.0)
+    predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float64, fast=fast)
+    expected = CommitteePredictor(tiny_models[:1], dtype=torch.float64)
+    for count, capacities in ((4, {5}), (3, {5}), (2, {5})):
+        batch = batch_of(*[ethanol] * count)
+        used.clear()
+        for _ in range(4):
+            out = predictor.predict(batch, predictor.neighbor_lists())
+            np.testing.assert_allclose(
+                out.forces, expected.predict(batch).forces, rtol=0, atol=1e-10
+            )
+        assert set(used) == capacities
+        # For two of four there is half a shape to be had; three are more than that.
+        assert [shape.structures for shape in begun] == ([3] if count == 2 else [])
+    monkeypatch.setattr(RightCode, "finished", lambda self: True)
+    used.clear()
+    for _ in range(4):
+        out = predictor.predict(batch, predictor.neighbor_lists())
+        np.testing.assert_allclose(out.forces, expected.predict(batch).forces, rtol=0, atol=1e-10)
+    assert used[-1] == 3
 
 
 def test_short_runs_and_deterministic_runs_compile_nothing(tiny_models, ethanol, cache):

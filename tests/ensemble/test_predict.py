@@ -1,5 +1,8 @@
 """The committee's predictions, with mace's own calculator as referee."""
 
+import logging
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +41,19 @@ def slab():
     return atoms
 
 
+def small_memory(models, most):
+    """Models that run out of memory as a GPU does, for more than so many structures."""
+
+    def refuse(module, args):
+        if len(args[0]["head"]) > most:
+            raise torch.cuda.OutOfMemoryError("too many structures")
+
+    models = deepcopy(models)
+    for model in models:
+        model.register_forward_pre_hook(refuse)
+    return models
+
+
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_a_mixed_batch_equals_mace_calculator(tiny_models, ethanol, silicon, one_by_one):
     systems = [ethanol, silicon, slab()]
@@ -62,6 +78,30 @@ def test_one_by_one_gives_the_same_bits_in_every_company(tiny_models, ethanol, s
     among = predictor.predict(batch_of(silicon, ethanol, silicon))
     assert torch.equal(among.forces[:, 2:11], alone.forces)
     assert torch.equal(among.energies[:, 1], alone.energies[:, 0])
+
+
+def test_a_batch_that_does_not_fit_is_split(tiny_models, ethanol, silicon, caplog):
+    caplog.set_level(logging.INFO, "fhi_al")
+    systems = [ethanol, silicon, slab(), ethanol, slab()]
+    whole = CommitteePredictor(tiny_models, dtype=torch.float64)
+    expected = whole.predict(batch_of(*systems), stress=True)
+    predictor = CommitteePredictor(small_memory(tiny_models, most=2), dtype=torch.float64)
+    for _ in range(2):
+        out = predictor.predict(batch_of(*systems), stress=True)
+        np.testing.assert_allclose(out.energies, expected.energies, atol=1e-10)
+        np.testing.assert_allclose(out.forces, expected.forces, atol=1e-10)
+        np.testing.assert_allclose(out.stress, expected.stress, atol=1e-12)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "5 structures at a time don't fit into the memory of cpu: 3 from now on",
+        "3 structures at a time don't fit into the memory of cpu: 2 from now on",
+    ]
+
+
+def test_a_structure_that_does_not_fit_alone_is_an_error(tiny_models, ethanol):
+    predictor = CommitteePredictor(small_memory(tiny_models, most=0), dtype=torch.float64)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="too many"):
+        predictor.predict(batch_of(ethanol, ethanol))
 
 
 def test_float32_is_close_and_far_from_the_origin_no_worse(tiny_models, ethanol):

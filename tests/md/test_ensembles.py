@@ -101,7 +101,9 @@ class Jelly:
         )
 
 
-@pytest.mark.parametrize(("thermostat", "anisotropic"), [("langevin", False), ("bussi", True)])
+@pytest.mark.parametrize(
+    ("thermostat", "anisotropic"), [("langevin", False), ("bussi", True), ("nhc", False)]
+)
 @pytest.mark.parametrize("barostat", sorted(BAROSTATS))
 def test_volumes_are_those_of_the_equation_of_state(barostat, thermostat, anisotropic):
     """Mean and variance of the volume of eight atoms, where single momenta matter."""

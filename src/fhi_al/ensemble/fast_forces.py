@@ -59,15 +59,22 @@ def _strained(vectors: torch.Tensor, strain: torch.Tensor) -> torch.Tensor:
 class FastForces:
     """Evaluates a committee by compiled code once there is some, else by the eager models.
 
+    The first code is made for as many structures as there usually are. Where fewer move for long,
+    and the padding has taken more time than it takes to compile, there is one for half as many,
+    and so on.
+
     Args:
         expected: structures that are usually evaluated together.
-        patience_seconds: of eager evaluation before code is compiled that is not in the cache.
+        patience_seconds: of eager evaluation, or of evaluated padding, before code is compiled that
+            is not in the cache.
     """
 
     def __init__(self, expected: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._expected = expected
+        self._capacities = [expected]
+        while self._capacities[0] > 1:
+            self._capacities.insert(0, (self._capacities[0] + 1) // 2)
         self._patience = patience_seconds
-        self._codes: dict[bool, Code] = {}
+        self._codes: dict[tuple[bool, int], Code] = {}
         self._path = "eager"
 
     @property
@@ -84,9 +91,9 @@ class FastForces:
         """Take other models, or the same with other weights."""
         self._model = models[0]
         self._weights = [tensors_of(model) for model in models]
-        for virials, code in list(self._codes.items()):
+        for (virials, capacity), code in list(self._codes.items()):
             if code.function != EnergyAndForces(float(self._model.r_max), virials):
-                del self._codes[virials]
+                del self._codes[virials, capacity]
             code.trusted = False
 
     def evaluate(
@@ -100,25 +107,37 @@ class FastForces:
             count: members to ask, from the first one.
             virials: whether they are wanted.
         """
-        code = self._code(virials)
-        if not code.find(self._model, inputs, Shape.with_room(inputs, self._expected)):
-            began = time.perf_counter()
+        n_structures = len(inputs["head"])
+        capacities = [size for size in self._capacities if size >= n_structures]
+        capacities = capacities or self._capacities[-1:]
+        began = time.perf_counter()
+        for capacity in capacities:
+            code = self._code(virials, capacity)
+            if code.find(self._model, inputs, Shape.with_room(inputs, capacity)):
+                break
+        else:
             out = eager()
             code.spend(time.perf_counter() - began)
-        elif not code.trusted:
-            out = self._check(code, inputs, eager, count)
-        else:
+            self._path = code.path
+            return out
+        if code.trusted:
             code.path = "compiled"
             out = self._run(code, inputs, count)
+            padding = 1 - capacities[0] / capacity
+            self._code(virials, capacities[0]).spend(padding * (time.perf_counter() - began))
+        else:
+            out = self._check(code, inputs, eager, count)
         self._path = code.path
         return out
 
-    def _code(self, virials: bool) -> Code:
-        if virials not in self._codes:
+    def _code(self, virials: bool, capacity: int) -> Code:
+        if (virials, capacity) not in self._codes:
             function = EnergyAndForces(float(self._model.r_max), virials)
             what = "the committee's forces and stress" if virials else "the committee's forces"
-            self._codes[virials] = Code(function, what, self._patience)
-        return self._codes[virials]
+            if capacity < self._capacities[-1]:
+                what += f" for up to {capacity} trajectories"
+            self._codes[virials, capacity] = Code(function, what, self._patience)
+        return self._codes[virials, capacity]
 
     def _check(
         self, code: Code, inputs: Tensors, eager: Callable[[], Outputs], count: int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from mace.data import AtomicData
@@ -123,6 +124,21 @@ class _RepeatedByIndex(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """Weights of a model, looked up once: walking through the modules takes as long as a layer.
+
+    Attributes:
+        names: of the parameters.
+        parameters: as the optimizer knows them.
+        tensors: as compiled code takes them.
+    """
+
+    names: tuple[str, ...]
+    parameters: tuple[torch.nn.Parameter, ...]
+    tensors: list[torch.Tensor]
+
+
 class FastGradients:
     """Gives MACE's training step a loss whose gradient is there already, once there is code.
 
@@ -135,6 +151,7 @@ class FastGradients:
         self._code: Code | None = None
         self._needed: Shape | None = None
         self._trained: set[str] = set()
+        self._weights: WeakKeyDictionary[torch.nn.Module, _Weights] = WeakKeyDictionary()
 
     @property
     def path(self) -> str:
@@ -187,10 +204,23 @@ class FastGradients:
             self._check(code, function.compares, member, batch, inputs)
             return None
         code.path = "compiled"
-        value, *gradients = code(tensors_of(model), inputs)
-        names = [name for name, _ in model.named_parameters()]
-        known = {n: g for n, g in zip(names, gradients, strict=True) if n in self._trained}
-        return Precomputed(model, value, known)
+        weights = self._weights_of(model)
+        value, *gradients = code(weights.tensors, inputs)
+        known = [
+            (parameter, gradient)
+            for name, parameter, gradient in zip(
+                weights.names, weights.parameters, gradients, strict=True
+            )
+            if name in self._trained
+        ]
+        return Precomputed(weights.parameters, value, known)
+
+    def _weights_of(self, model: torch.nn.Module) -> _Weights:
+        """Those of a member: training changes what they hold, not where they are."""
+        if model not in self._weights:
+            names, parameters = zip(*model.named_parameters(), strict=True)
+            self._weights[model] = _Weights(names, parameters, tensors_of(model))
+        return self._weights[model]
 
     def _check(
         self, code: Code, compares: tuple[str, ...], member: Member, batch: Any, inputs: Tensors
@@ -227,33 +257,44 @@ class FastGradients:
 
 
 class Precomputed:
-    """Stands for a model in MACE's training step: its loss and gradients are known.
+    """Stands for a model and its batch in MACE's training step: loss and gradients are known.
 
     Args:
-        model: whose they are.
+        parameters: of the model.
         loss: its value.
-        gradients: by name of the parameter.
+        gradients: of the parameters that the loss depends on.
     """
 
     def __init__(
-        self, model: torch.nn.Module, loss: torch.Tensor, gradients: dict[str, torch.Tensor]
+        self,
+        parameters: Sequence[torch.nn.Parameter],
+        loss: torch.Tensor,
+        gradients: Sequence[tuple[torch.nn.Parameter, torch.Tensor]],
     ) -> None:
-        self._model = model
+        self._parameters = parameters
         self._loss = loss
         self._gradients = gradients
 
     def __call__(self, *_: Any, **__: Any) -> None:
         """Predict nothing: the loss doesn't need it any more."""
 
+    def to(self, _: Any) -> Precomputed:
+        """Be a batch, on any device."""
+        return self
+
+    def to_dict(self) -> dict[str, torch.Tensor]:
+        """Nothing will be predicted from it."""
+        return {}
+
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Those of the model."""
-        return self._model.parameters()
+        return iter(self._parameters)
 
     def loss(self, pred: None, ref: Any) -> torch.Tensor:
         """The loss, ready for `backward`."""
-        owners = [self._model.get_parameter(name) for name in self._gradients]
+        owners, gradients = zip(*self._gradients, strict=True)
         apply: Any = _Known.apply
-        loss: torch.Tensor = apply(self._loss, tuple(self._gradients.values()), *owners)
+        loss: torch.Tensor = apply(self._loss, gradients, *owners)
         return loss
 
 

@@ -48,14 +48,13 @@ class Shape:
         Args:
             atoms: of each structure.
             edges: of each structure.
-            count: structures a batch, at most.
+            count: structures a batch; there may be fewer structures as yet.
         """
-        count = min(count, len(atoms))
         return cls(
             structures=count + 1,
-            atoms=sum(sorted(atoms)[-count:]) + 2,
+            atoms=_most(atoms, count) + 2,
             # Some room for the structures that are yet to come.
-            edges=_round_up(1.05 * sum(sorted(edges)[-count:])),
+            edges=_round_up(1.05 * _most(edges, count)),
         )
 
     def holds(self, inputs: Mapping[str, torch.Tensor]) -> bool:
@@ -71,6 +70,12 @@ class Shape:
             max(self.atoms, other.atoms),
             max(self.edges, other.edges),
         )
+
+
+def _most(sizes: Sequence[int], count: int) -> int:
+    """Sum of the `count` largest; where there are fewer, more of the largest come."""
+    chosen = sorted(sizes)[-count:]
+    return sum(chosen) + (count - len(chosen)) * chosen[-1]
 
 
 def _sizes(inputs: Mapping[str, torch.Tensor]) -> tuple[int, int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +17,8 @@ from fhi_al.ensemble.fast_forces import FastForces, Outputs
 from fhi_al.md.batch import Batch
 from fhi_al.md.neighbors import Edges, NeighborLists
 from fhi_al.structure import Structure
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -93,7 +97,8 @@ class CommitteePredictor:
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
-        self.one_by_one = one_by_one
+        # Structures that are evaluated together; less where they don't fit into the memory.
+        self._at_most = 1 if one_by_one else sys.maxsize
         self.skin = skin
         # Compiled code has one shape for all, and is made and tested for processors.
         self._fast = None if one_by_one or self.device.type != "cpu" else fast
@@ -145,28 +150,44 @@ class CommitteePredictor:
         """
         count = 1 if only_first else len(self)
         edges = (lists or NeighborLists(self.cutoff, 0.0)).edges(batch)
-        if not self.one_by_one:
-            inputs = self._inputs(batch, edges)
-            if self._fast is not None and lists is not None:
-                return self._finished(
-                    batch,
-                    *self._fast.evaluate(
-                        inputs, lambda: self._outputs(inputs, count, stress), count, stress
-                    ),
+        fast = self._fast if lists is not None else None
+        while True:
+            try:
+                if len(batch) <= self._at_most:
+                    return self._evaluate(batch, edges, count, stress, fast)
+                return _joined(
+                    [
+                        self._evaluate(*part, count, stress, None)
+                        for part in _parts(batch, edges, self._at_most)
+                    ]
                 )
-            return self._finished(batch, *self._outputs(inputs, count, stress))
-        parts = []
-        for i in range(len(batch)):
-            one = batch.one(i)
-            inputs = self._inputs(one, _edges_of(edges, batch, i))
-            parts.append(self._finished(one, *self._outputs(inputs, count, stress)))
-        return Prediction(
-            energies=torch.cat([part.energies for part in parts], dim=1),
-            forces=torch.cat([part.forces for part in parts], dim=1),
-            stress=torch.cat([p.stress for p in parts if p.stress is not None], dim=1)
-            if stress
-            else None,
+            except torch.cuda.OutOfMemoryError:
+                if not self._ask_less(len(batch)):
+                    raise
+
+    def _ask_less(self, n_structures: int) -> bool:
+        """Make batches smaller, as one did not fit into the memory; whether that can be done."""
+        size = min(n_structures, self._at_most)
+        if size == 1:
+            return False
+        self._at_most = (size + 1) // 2
+        torch.cuda.empty_cache()
+        log.info(
+            "%d structures at a time don't fit into the memory of %s: %d from now on",
+            size,
+            self.device,
+            self._at_most,
         )
+        return True
+
+    def _evaluate(
+        self, batch: Batch, edges: Edges, count: int, stress: bool, fast: FastForces | None
+    ) -> Prediction:
+        inputs = self._inputs(batch, edges)
+        if fast is None:
+            return self._finished(batch, *self._outputs(inputs, count, stress))
+        outputs = fast.evaluate(inputs, lambda: self._outputs(inputs, count, stress), count, stress)
+        return self._finished(batch, *outputs)
 
     def _finished(
         self,
@@ -250,7 +271,7 @@ class CalculatorDriver:
         """Evaluate all structures."""
         energies, forces, stresses = [], [], []
         for i in range(len(batch)):
-            one = batch.one(i)
+            one = batch.part(i, i + 1)
             atoms = Structure(
                 numbers=one.numbers.cpu().numpy(),
                 positions=one.positions.cpu().numpy(),
@@ -272,13 +293,26 @@ class CalculatorDriver:
         )
 
 
-def _edges_of(edges: Edges, batch: Batch, index: int) -> Edges:
+def _parts(batch: Batch, edges: Edges, size: int) -> Iterator[tuple[Batch, Edges]]:
+    """Cut a batch into some of at most `size` structures."""
     assert edges.ptr is not None
-    chosen = slice(int(edges.ptr[index]), int(edges.ptr[index + 1]))
-    return Edges(
-        index=edges.index[:, chosen] - int(batch.ptr[index]),
-        unit_shifts=edges.unit_shifts[chosen],
-        shifts=edges.shifts[chosen],
+    for first in range(0, len(batch), size):
+        last = min(first + size, len(batch))
+        chosen = slice(int(edges.ptr[first]), int(edges.ptr[last]))
+        own = Edges(
+            index=edges.index[:, chosen] - int(batch.ptr[first]),
+            unit_shifts=edges.unit_shifts[chosen],
+            shifts=edges.shifts[chosen],
+        )
+        yield batch.part(first, last), own
+
+
+def _joined(parts: Sequence[Prediction]) -> Prediction:
+    stresses = [part.stress for part in parts if part.stress is not None]
+    return Prediction(
+        energies=torch.cat([part.energies for part in parts], dim=1),
+        forces=torch.cat([part.forces for part in parts], dim=1),
+        stress=torch.cat(stresses, dim=1) if stresses else None,
     )
 
 

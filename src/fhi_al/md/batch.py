@@ -71,16 +71,17 @@ class Batch:
         """The atoms of one structure."""
         return slice(int(self.ptr[index]), int(self.ptr[index + 1]))
 
-    def one(self, index: int) -> Batch:
-        """One structure as a batch of its own; its positions and cell are views."""
-        atoms = self.atoms(index)
+    def part(self, first: int, last: int) -> Batch:
+        """Structures `first` to `last - 1` as a batch; positions and cells are views."""
+        ptr = self.ptr[first : last + 1]
+        atoms = slice(int(ptr[0]), int(ptr[-1]))
         return Batch(
             numbers=self.numbers[atoms],
             positions=self.positions[atoms],
-            cells=self.cells[index : index + 1],
-            pbc=self.pbc[index : index + 1],
-            ptr=np.array([0, atoms.stop - atoms.start]),
-            structure_index=self.structure_index[atoms] - index,
+            cells=self.cells[first:last],
+            pbc=self.pbc[first:last],
+            ptr=ptr - ptr[0],
+            structure_index=self.structure_index[atoms] - first,
         )
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
