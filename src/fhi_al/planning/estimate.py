@@ -165,7 +165,10 @@ def assumptions(trial: Trial, expected: Forecast) -> Iterator[str]:
         f"window of {rules.uncertainty_window}."
     )
     if trial.models.compiled is not None:
-        yield "The compiled code is kept: the run uses it from its start."
+        yield (
+            "The compiled code is kept: the run uses it from its start, as long as its structures "
+            "have no more neighbours than those tried here."
+        )
     elif trial.costs.compiled is not None:
         yield (
             f"Compiled code is assumed to be {COMPILED_SPEEDUP:g} times as fast, after "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -331,6 +332,8 @@ def _await_code(trainer: _Trainer, mover: _Mover) -> bool:
         trainer.train(1)
         mover.move(2, mover.walkers)
         if not (trainer.fast.awaits_code or fast.awaits_code):
+            # What there is from now on; nothing else is to be compiled while it is timed.
+            mover.use(FastForces(mover.walkers, math.inf))
             return True
         time.sleep(_LOOK_S)
     return False
