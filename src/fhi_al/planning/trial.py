@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _SHORT_S = 20.0
 """A calculation that takes longer is not repeated."""
-_COMPILING_S = 120.0
+_COMPILING_S = 180.0
 """Longest wait for compiled code."""
 _LOOK_S = 3.0
 """Between two looks at whether it is there; the processor is left to the compiler."""
