@@ -166,8 +166,8 @@ def assumptions(trial: Trial, expected: Forecast) -> Iterator[str]:
     )
     if trial.models.compiled is not None:
         yield (
-            "The compiled code is kept: the run uses it from its start, as long as its structures "
-            "have no more neighbours than those tried here."
+            f"Compiled code is expected after {COMPILED_AFTER_S:.0f} s of molecular dynamics, and of "
+            "training: a run compiles its own."
         )
     elif trial.costs.compiled is not None:
         yield (

@@ -166,7 +166,7 @@ def try_models(
         device: where the models live.
         label: made to be many, as only the time counts.
         walkers: that an ML rank moves.
-        compiles: whether to wait for compiled code; it is kept for the run itself.
+        compiles: whether to wait for compiled code.
     """
     entries, weights, brought = _data(folder, label)
     trainer = _Trainer(folder, device, entries, weights)
@@ -178,7 +178,7 @@ def try_models(
     eager = Rates(*mover.rates(_STEPS), *train)
     compiled = None
     if compiles:
-        log.info("Compiling code for this architecture, once: the run will use it ...")
+        log.info("Compiling code, to see how fast it is; --quick leaves this out ...")
         if _await_code(trainer, mover):
             compiled = Rates(*mover.rates(_STEPS_COMPILED), *trainer.rates())
     model = committee.members[0].model
