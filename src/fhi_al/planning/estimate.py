@@ -166,8 +166,8 @@ def assumptions(trial: Trial, expected: Forecast) -> Iterator[str]:
     )
     if trial.models.compiled is not None:
         yield (
-            f"Compiled code is expected after {COMPILED_AFTER_S:.0f} s of molecular dynamics, and of "
-            "training: a run compiles its own."
+            f"Compiled code is expected after {COMPILED_AFTER_S:.0f} s of molecular dynamics, and "
+            "of training: a run compiles its own."
         )
     elif trial.costs.compiled is not None:
         yield (
