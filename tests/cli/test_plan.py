@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from cli_runs import DETERMINISTIC, Done, call, contents, summary, write_inputs
 
 
@@ -67,24 +66,22 @@ def test_with_several_ranks(tmp_path):
     assert len(re.search(r"memory by rank: ([\d, ]+) MB", done.text)[1].split(",")) == 3
 
 
-@pytest.mark.parametrize("ranks", [None, 2])
-def test_bad_input_is_told_at_once(ranks, tmp_path):
+def test_bad_input_is_told_at_once(tmp_path):
     folder = write_inputs(
         tmp_path / "run",
         mace={"TRAINING": {"lr": -1}},
         al={"ACTIVE_LEARNING": {"ensemble_size": 1}},
     )
-    done = plan(folder, ranks=ranks)
+    done = plan(folder, ranks=2)
     assert done.code == 2
     assert "2 problem(s) in the input:" in done.text
     assert "TRAINING.lr" in done.text
     assert "ACTIVE_LEARNING.ensemble_size" in done.text
 
 
-@pytest.mark.parametrize("ranks", [None, 2])
-def test_reference_that_fails_is_found_out(ranks, tmp_path):
+def test_reference_that_fails_is_found_out(tmp_path):
     folder = write_inputs(tmp_path / "run", control="charge 20.\n")
-    done = plan(folder, "--quick", ranks=ranks)
+    done = plan(folder, "--quick", ranks=2)
     assert done.code == 1
     assert "the reference has no result for geometry.in" in done.text
     assert "electrons" in done.text

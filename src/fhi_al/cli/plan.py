@@ -27,8 +27,7 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="don't compile code (a minute or two, once for each architecture), but guess how fast "
-        "it will be",
+        help="don't compile code (a few minutes), but guess how fast it will be",
     )
     return parser
 

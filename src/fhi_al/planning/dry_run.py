@@ -215,8 +215,8 @@ class _DryRun:
             parallel_engine=engine_class(inputs.reference.engine).parallel,
             eager=models.eager,
             compiled=compiled,
-            # What was compiled here is there from the start.
-            compiled_after_s=COMPILED_AFTER_S if models.compiled is None else 0.0,
+            # Code depends on the E0s and the scale: the run compiles its own.
+            compiled_after_s=COMPILED_AFTER_S,
             sample_step_s=sample_step_s,
         )
         shape = Shape(

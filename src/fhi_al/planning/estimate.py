@@ -165,7 +165,10 @@ def assumptions(trial: Trial, expected: Forecast) -> Iterator[str]:
         f"window of {rules.uncertainty_window}."
     )
     if trial.models.compiled is not None:
-        yield "The compiled code is kept: the run uses it from its start."
+        yield (
+            f"Compiled code is expected after {COMPILED_AFTER_S:.0f} s of molecular dynamics, and "
+            "of training: a run compiles its own."
+        )
     elif trial.costs.compiled is not None:
         yield (
             f"Compiled code is assumed to be {COMPILED_SPEEDUP:g} times as fast, after "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 _SHORT_S = 20.0
 """A calculation that takes longer is not repeated."""
-_COMPILING_S = 120.0
+_COMPILING_S = 180.0
 """Longest wait for compiled code."""
 _LOOK_S = 3.0
 """Between two looks at whether it is there; the processor is left to the compiler."""
@@ -165,7 +166,7 @@ def try_models(
         device: where the models live.
         label: made to be many, as only the time counts.
         walkers: that an ML rank moves.
-        compiles: whether to wait for compiled code; it is kept for the run itself.
+        compiles: whether to wait for compiled code.
     """
     entries, weights, brought = _data(folder, label)
     trainer = _Trainer(folder, device, entries, weights)
@@ -177,7 +178,7 @@ def try_models(
     eager = Rates(*mover.rates(_STEPS), *train)
     compiled = None
     if compiles:
-        log.info("Compiling code for this architecture, once: the run will use it ...")
+        log.info("Compiling code, to see how fast it is; --quick leaves this out ...")
         if _await_code(trainer, mover):
             compiled = Rates(*mover.rates(_STEPS_COMPILED), *trainer.rates())
     model = committee.members[0].model
@@ -331,6 +332,8 @@ def _await_code(trainer: _Trainer, mover: _Mover) -> bool:
         trainer.train(1)
         mover.move(2, mover.walkers)
         if not (trainer.fast.awaits_code or fast.awaits_code):
+            # What there is from now on; nothing else is to be compiled while it is timed.
+            mover.use(FastForces(mover.walkers, math.inf))
             return True
         time.sleep(_LOOK_S)
     return False
