@@ -4,7 +4,7 @@ Usage: python benchmarks/overlap.py [--labels N] [--groups N] [--ml-ranks N] [--
 
 Trajectories, members and models are those of the ethanol example; the reference is GFN2-xTB that
 sleeps until its calculation has taken as long as it is told to, and so leaves the processor to the
-ML ranks. A first run with a reference that costs nothing fills the cache of compiled code and tells
+ML ranks. A first run fills the cache of compiled code. One with a reference that costs nothing tells
 what a label costs in molecular dynamics and training; the other runs have references that cost as
 much, and several times as much.
 """
@@ -185,7 +185,8 @@ def main() -> None:
         f"machine: {platform.machine()}, {os.cpu_count()} cores; {ranks} ML rank(s), "
         f"{groups} reference group(s)"
     )
-    go("warm-up", 0.0, overlap=True)
+    # Long enough that all code is compiled that pays for itself later.
+    go("warm-up", 1.5, overlap=True)
     free = go("free", 0.0, overlap=False)
     show("A reference that costs nothing, without overlap", free)
     cost = round(groups * free.ml / free.labels, 2)
