@@ -4,9 +4,9 @@ Usage: python benchmarks/overlap.py [--labels N] [--groups N] [--ml-ranks N] [--
 
 Trajectories, members and models are those of the ethanol example; the reference is GFN2-xTB that
 sleeps until its calculation has taken as long as it is told to, and so leaves the processor to the
-ML ranks. A first run fills the cache of compiled code. One with a reference that costs nothing tells
-what a label costs in molecular dynamics and training; the other runs have references that cost as
-much, and several times as much.
+ML ranks. A first run fills the cache of compiled code. One with a reference that costs nothing
+tells what a label costs in molecular dynamics and training; the other runs have references that
+cost as much, and several times as much.
 """
 
 from __future__ import annotations

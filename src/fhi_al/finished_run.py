@@ -71,12 +71,12 @@ class FinishedRun:
         """What there is, in a sentence."""
         n_labels = len(self.state.entries)
         if self.state.stage == "done":
-            return f"{self.root}: a finished run with {n_labels} labels."
+            return f"{self.root.absolute()}: a finished run with {n_labels} labels."
         delivered = "no models yet"
         if self.delivered_stage is not None:
             delivered = f"the newest models are those of the {self.delivered_stage}"
         return (
-            f"{self.root}: this run is not finished: it is in the stage {self._stage()} with "
+            f"{self.root.absolute()}: this run is not finished: it is in the stage {self._stage()} with "
             f"{n_labels} labels; {delivered.replace('_', ' ')}."
         )
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from fhi_al import __version__
 
@@ -33,6 +34,18 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description=description)
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     return parser
+
+
+def takes_run_folder(parser: argparse.ArgumentParser) -> None:
+    """Let the folder of a run be named, as `DIR`."""
+    parser.add_argument(
+        "directory",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        metavar="DIR",
+        help="folder of the run, with its input files (default: this folder)",
+    )
 
 
 def quiet_libraries() -> None:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fhi_al.cli import guarded, make_parser
+from fhi_al.cli import guarded, make_parser, quiet_libraries, takes_run_folder
 
 _MODELS = {
     "model": "MACE model for ASE and mace-torch (.model)",
@@ -28,14 +28,7 @@ def main_parser() -> argparse.ArgumentParser:
         "Write the models of a run, with a model card, and its datasets in the formats of other "
         "programs. Before the end of the run: what there is so far.",
     )
-    parser.add_argument(
-        "directory",
-        type=Path,
-        nargs="?",
-        default=Path(),
-        metavar="DIR",
-        help="folder of the run (default: this folder)",
-    )
+    takes_run_folder(parser)
     formats = {**_MODELS, **_DATASETS}
     parser.add_argument(
         "--format",
@@ -64,12 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    import sys
-    import warnings
-
-    if not sys.warnoptions:
-        # Warnings of libraries are for their developers.
-        warnings.simplefilter("ignore")
+    quiet_libraries()
 
     from fhi_al.finished_run import read_run
     from fhi_al.model_card import describe, write_card

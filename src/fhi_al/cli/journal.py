@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from fhi_al.cli import guarded, make_parser
+from fhi_al.cli import guarded, make_parser, takes_run_folder
 
 _HELPS = {
     "check": "say what is fine and what is not; exit code 1 if the run can't go on",
@@ -26,14 +25,7 @@ def main_parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, text in _HELPS.items():
         own = actions.add_parser(action, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        own.add_argument(
-            "directory",
-            type=Path,
-            nargs="?",
-            default=Path(),
-            metavar="DIR",
-            help="folder with the input files (default: this folder)",
-        )
+        takes_run_folder(own)
         if action == "repair":
             own.add_argument("--until", type=int, metavar="N", help="number of records to keep")
         elif action == "show":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from fhi_al.cli import guarded, make_parser, quiet_libraries
+from fhi_al.cli import guarded, make_parser, quiet_libraries, takes_run_folder
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -17,14 +16,7 @@ def main_parser() -> argparse.ArgumentParser:
         "results/figures: of a run that is finished, at work or interrupted. A finished run has "
         "written its report already.",
     )
-    parser.add_argument(
-        "directory",
-        type=Path,
-        nargs="?",
-        default=Path(),
-        metavar="DIR",
-        help="folder with the input files (default: this folder)",
-    )
+    takes_run_folder(parser)
     parser.add_argument(
         "--no-predictions",
         action="store_true",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from fhi_al.cli import guarded, make_parser
+from fhi_al.cli import guarded, make_parser, takes_run_folder
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -16,14 +15,7 @@ def main_parser() -> argparse.ArgumentParser:
         "Show how a run is coming along, while it goes on or after it. Reads the journal "
         "(restart/journal.jsonl) and changes nothing.",
     )
-    parser.add_argument(
-        "directory",
-        type=Path,
-        nargs="?",
-        default=Path(),
-        metavar="DIR",
-        help="folder with the input files (default: this folder)",
-    )
+    takes_run_folder(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(
         "--watch",
