@@ -76,8 +76,8 @@ class FinishedRun:
         if self.delivered_stage is not None:
             delivered = f"the newest models are those of the {self.delivered_stage}"
         return (
-            f"{self.root.absolute()}: this run is not finished: it is in the stage {self._stage()} with "
-            f"{n_labels} labels; {delivered.replace('_', ' ')}."
+            f"{self.root.absolute()}: this run is not finished: it is in the stage "
+            f"{self._stage()} with {n_labels} labels; {delivered.replace('_', ' ')}."
         )
 
     def _stage(self) -> str:
