@@ -179,14 +179,16 @@ class Controller:
         """Hand out wanted effects to whoever has room, the most urgent first."""
         sequential = not self.state.rules.asynchronous
         room = {channel: channel.room for channel in self.channels}
+        # Of hundreds of channels, few have room.
+        free = [channel for channel in self.channels if room[channel]]
         self._too_late = False
         chosen: list[tuple[Effect, Channel]] = []
         waiting = deque(e for e in wanted(self.state) if e.id not in self.state.in_flight)
-        while waiting and any(room.values()):
+        while waiting and free:
             if sequential and (chosen or self.state.in_flight):
                 break
             effect = waiting.popleft()
-            able = [channel for channel in self.channels if channel.takes(effect) and room[channel]]
+            able = [channel for channel in free if channel.takes(effect)]
             if not able:
                 continue
             channel = max(able, key=lambda c: (room[c], self._batching.fits(c.name, effect)))
@@ -203,6 +205,8 @@ class Controller:
                 continue
             self._batching.note(channel.name, effect)
             room[channel] -= 1
+            if not room[channel]:
+                free.remove(channel)
             chosen.append((effect, channel))
         if chosen:
             self.record(*(Started(effect.id, channel.name) for effect, channel in chosen))

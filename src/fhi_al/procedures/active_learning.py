@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 from fhi_al.effects import Advance, Effect, History, Label, Reset, Train
@@ -199,6 +200,7 @@ def wanted(state: State) -> list[Effect]:
     return effects
 
 
+@lru_cache(maxsize=10_000)  # asked for again with every event while it waits
 def _label(candidate: Candidate, purpose: str) -> Label:
     return Label(
         id=f"label-{candidate.key}",

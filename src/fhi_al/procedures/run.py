@@ -197,10 +197,11 @@ def wanted(state: State) -> list[Effect]:
     if state.stage == "import":
         return [Import(id="import", atomic_energies=state.given_energies)]
     effects: list[Effect] = [*_retries(state), *_PROCEDURES[state.stage].wanted(state)]
-    suspects: list[Effect] = [e for e in effects if isinstance(e, Label) and e.key in state.deaths]
-    if suspects:
+    if state.deaths and (
+        suspects := [e for e in effects if isinstance(e, Label) and e.key in state.deaths]
+    ):
         # Alone: whatever dies with it now, dies of it.
-        return suspects[:1]
+        return [suspects[0]]
     return effects or (_delivery(state) if _worked_out(state) else [])
 
 
