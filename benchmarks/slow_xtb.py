@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, SCFError, all_changes
 
+from fhi_al.errors import UnconvergedError
 from fhi_al.reference.xtb import XtbEngine
 from fhi_al.settings.reference import XtbSettings
 from fhi_al.structure import Structure
@@ -32,8 +33,12 @@ class SlowXtb(Calculator):
     ) -> None:
         super().calculate(atoms, properties, system_changes)
         end = time.monotonic() + self._seconds
-        label = self._engine.label(Structure.from_atoms(self.atoms))
-        time.sleep(max(0.0, end - time.monotonic()))
+        try:
+            label = self._engine.label(Structure.from_atoms(self.atoms))
+        except UnconvergedError as error:
+            raise SCFError(str(error)) from error
+        finally:
+            time.sleep(max(0.0, end - time.monotonic()))
         self.results = {
             "energy": label.energy,
             "free_energy": label.energy,

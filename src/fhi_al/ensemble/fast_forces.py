@@ -135,7 +135,7 @@ class FastForces:
             function = EnergyAndForces(float(self._model.r_max), virials)
             what = "the committee's forces and stress" if virials else "the committee's forces"
             if capacity < self._capacities[-1]:
-                what += f" for up to {capacity} trajectories"
+                what += f" for up to {capacity} trajectories" if capacity > 1 else " for one"
             self._codes[virials, capacity] = Code(function, what, self._patience)
         return self._codes[virials, capacity]
 
