@@ -50,14 +50,12 @@ def _fields(kind: type) -> dict[str, Any]:
 
 
 def _build(kind: type, data: Mapping[str, Any]) -> Any:
-    readers = _readers(kind)
-    try:
-        values = {
-            name: value if (read := readers[name]) is None else read(value)
-            for name, value in data.items()
-        }
-    except KeyError as error:
-        raise ValueError(f"{kind.__name__} has no field {error}") from None
+    if strange := data.keys() - _fields(kind).keys():
+        raise ValueError(f"{kind.__name__} has no field {min(strange)!r}")
+    values = dict(data)
+    for name, read in _readers(kind):
+        if name in values:
+            values[name] = read(values[name])
     try:
         return kind(**values)
     except TypeError as error:
@@ -68,8 +66,10 @@ _Reader: TypeAlias = Callable[[Any], Any]
 
 
 @functools.cache
-def _readers(kind: type) -> dict[str, _Reader | None]:
-    return {name: _reader(hint) for name, hint in _fields(kind).items()}
+def _readers(kind: type) -> list[tuple[str, _Reader]]:
+    """For the fields whose values are not plain data."""
+    found = [(name, _reader(hint)) for name, hint in _fields(kind).items()]
+    return [(name, read) for name, read in found if read is not None]
 
 
 def _reader(hint: Any) -> _Reader | None:

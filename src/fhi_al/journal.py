@@ -62,7 +62,7 @@ def _decode(body: bytes, number: int) -> Record:
         ValueError: another version of the program has written it, or another program.
     """
     try:
-        data = json.loads(body)
+        data = json.loads(body.decode())  # of bytes, it would guess the encoding
         when = data.pop("t")
         return Record(number, float(when), from_json(data))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
