@@ -44,8 +44,8 @@ test: lint  ## Check the code, then run all tests and print the coverage of src/
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --durations=15
 
 soak: $(INSTALLED)  ## Look for rare faults for hours: 1,000 kills, all states of a run, fuzzing
-	$(BIN)/python -m pytest -s -m soak tests/faults
-	$(BIN)/python -m pytest --hypothesis-profile=soak tests/fuzz
+	$(BIN)/python -m pytest -n 2 --dist worksteal -rP -m soak tests/faults
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=soak tests/fuzz
 
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check .

@@ -96,7 +96,7 @@ class Killer:
         else:
             target = n_records(folder) + self._random.randint(1, 12)
             while running.alive() and n_records(folder) < target:
-                time.sleep(0.001)
+                time.sleep(0.005)
             time.sleep(0.03 * self._random.random() ** 2)
         return running.alive()
 
