@@ -14,7 +14,8 @@ from fhi_al.run_folder import RunFolder
 class Housekeeper:
     """Listens to the controller, and deletes files that no restart needs any more.
 
-    With `keep_checkpoints: k`, every k-th checkpoint stays, and the walkers that go with it.
+    With `keep_checkpoints: k`, every k-th checkpoint stays, and the walkers that go with it. With
+    1, all walkers stay: the run can go back to every state that it ever had.
 
     Args:
         folder: of the run.
@@ -37,6 +38,8 @@ class Housekeeper:
             files = newest.parent.glob("train-*.pt")
             _delete(path for path in files if not self._stays(path, event.weights))
         elif isinstance(event, Advanced | Sampled) and event.walkers is not None:
+            if self._keep_every == 1:
+                return
             path = self._folder.walkers(event.walkers)
             kind = event.walkers.rpartition("-")[0]
             _delete(set(path.parent.glob(f"{kind}-*.h5")) - {path} - self._kept)

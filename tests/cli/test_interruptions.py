@@ -150,6 +150,30 @@ def test_no_rank_outlives_mpirun(start, tmp_path):
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_no_rank_outlives_a_launcher_that_is_killed_at_once(start, tmp_path, ranks):
+    """Whether they have found each other already, or are only about to."""
+    folder = write_inputs(tmp_path / "run")
+    for seconds in (0.3, 0.6, 1.0, 1.5):
+        running = start("FHI_AL", folder, ranks)
+        time.sleep(seconds)
+        processes = [Path(f"/proc/{pid}") for pid in running.pids()]
+        running.kill_launcher()
+        deadline = time.monotonic() + 10
+        while any(process.exists() for process in processes):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_rank_that_finds_no_other_does_not_begin(tmp_path):
+    """The library is another MPI's than the launcher's, say."""
+    folder = write_inputs(tmp_path / "run")
+    done = call("FHI_AL", folder, OMPI_COMM_WORLD_SIZE="3", OMPI_COMM_WORLD_RANK="1")
+    assert done.code == 2
+    assert "has started 3 processes, but MPI finds 1" in done.text
+    assert not (folder / "restart").exists()
+
+
 def test_al_waits_for_the_initial_dataset(start, tmp_path):
     folder = write_inputs(tmp_path / "run")
     running = start("FHI_AL-initial-ds", folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
 import signal
 import sys
@@ -13,6 +14,9 @@ from fhi_al.errors import InputError
 
 # Set by the launchers of Open MPI, MPICH and Intel MPI, and by srun with PMIx or PMI.
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID")
+
+# How many processes the launcher has started: Open MPI, MPICH and Intel MPI, srun.
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 _PR_SET_PDEATHSIG = 1
 
@@ -26,7 +30,8 @@ def world() -> Any:
     """The communicator of all ranks; None for a process that no launcher started.
 
     Raises:
-        InputError: a launcher started this process, but there is no MPI library.
+        InputError: a launcher started this process, but there is no MPI library, or it doesn't
+            find the other processes.
     """
     if os.environ.get("OMPI_COMM_WORLD_RANK") != "0" or os.environ["OMPI_COMM_WORLD_SIZE"] == "1":
         # Have Open MPI say where MPI_Abort was called, which `reference.black_box` looks for; not
@@ -42,7 +47,21 @@ def world() -> Any:
             f"this is an MPI job, but mpi4py can't load an MPI library ({error}); load the MPI "
             "module of your site, or install one with `pip install fhi_al[mpi]`"
         ) from error
+    found, started = MPI.COMM_WORLD.size, _n_started()
+    if found < started:
+        # Each process would take itself for the only one.
+        raise InputError(
+            f"the launcher has started {started} processes, but MPI finds {found}: mpi4py uses the "
+            "library of another MPI than this launcher's (the two must be of one installation), or "
+            "the launcher is gone"
+        )
     return MPI.COMM_WORLD
+
+
+def _n_started() -> int:
+    """How many processes the launcher says it has started; 1 where it says nothing."""
+    sizes = (os.environ.get(name, "") for name in _SIZES)
+    return next((int(size) for size in sizes if size.isdigit()), 1)
 
 
 def _end_with_launcher() -> None:
@@ -54,10 +73,25 @@ def _end_with_launcher() -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is None:
         return
-    launcher = os.getppid()
+    parent = os.getppid()
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != launcher:
+    # It may have ended before; then the parent is another process already.
+    if os.getppid() != parent or not _launcher_lives():
         os._exit(1)
+
+
+def _launcher_lives() -> bool:
+    """Whether Open MPI's mpirun is still there, where it runs on this node."""
+    namespace = re.fullmatch(r"\w+?-(.+)-(\d+)@\d+", os.environ.get("PMIX_NAMESPACE", ""))
+    if namespace is None or namespace[1] != os.environ.get("PMIX_HOSTNAME"):
+        return True
+    try:
+        os.kill(int(namespace[2]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def abort(comm: Any, code: int) -> NoReturn:

@@ -293,7 +293,8 @@ class MaceMisc(Section):
     """Where the models run; `auto`: a GPU if there is one."""
 
     keep_checkpoints: NonNegativeInteger = 0
-    """Keep every k-th superseded set of checkpoints. `true` keeps all, `false` or 0 none."""
+    """Keep every k-th superseded set of checkpoints. `true` keeps all, and
+    all states of the trajectories; `false` or 0 none."""
 
     restart_latest: bool = True
     """A run that was cut off always goes on where it stood; `false` is accepted without effect."""
