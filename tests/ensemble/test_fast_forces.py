@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from code_stand_ins import RightCode, used
 
 from fhi_al.ensemble import compilation
 from fhi_al.ensemble.compilation import Compilation, tensors_of, trace
@@ -127,12 +128,16 @@ def test_compiled_in_the_background_then_from_the_cache(tiny_mace, ethanol, sili
     np.testing.assert_allclose(out.forces, expected.forces, atol=2e-6)
     np.testing.assert_allclose(out.energies, expected.energies, atol=2e-5)
 
-    # Fewer structures fit as well; more don't.
+    # Fewer structures fit as well, more are dealt into parts; larger ones don't fit.
     small = batch_of(silicon)
     out = predictor.predict(small, predictor.neighbor_lists())
     assert predictor.path == "compiled"
     np.testing.assert_allclose(out.forces, reference.predict(small).forces, atol=2e-6)
-    large = batch_of(ethanol, ethanol, silicon)
+    many = batch_of(ethanol, ethanol, silicon)
+    out = predictor.predict(many, predictor.neighbor_lists())
+    assert predictor.path == "compiled"
+    np.testing.assert_allclose(out.forces, reference.predict(many).forces, atol=2e-6)
+    large = batch_of(silicon.repeat(2))
     out = predictor.predict(large, predictor.neighbor_lists())
     assert predictor.path == "eager"
     np.testing.assert_array_equal(out.forces, reference.predict(large).forces)
@@ -144,6 +149,15 @@ def test_compiled_in_the_background_then_from_the_cache(tiny_mace, ethanol, sili
         out = predictor.predict(small, predictor.neighbor_lists())
         np.testing.assert_allclose(out.forces, reference.predict(small).forces, atol=2e-6)
     assert predictor.path == "compiled"
+
+    # Validation asks the same code about other structures, with weights that it never saw.
+    asked = model_inputs(predictor, batch_of(silicon, ethanol, silicon))
+    energies, forces = fast.evaluate_one(tensors_of(models[1]), asked)
+    reference.load([models[1]])
+    expected = reference.predict(batch_of(silicon, ethanol, silicon))
+    np.testing.assert_allclose(forces, expected.forces[0], atol=2e-6)
+    np.testing.assert_allclose(energies, expected.energies[0], atol=2e-5)
+    assert fast.evaluate_one(tensors_of(models[1]), model_inputs(predictor, large)) is None
 
     # The next run finds the code in the cache, however short it is.
     again = CommitteePredictor(models[:2], dtype=torch.float32, fast=FastForces(2))
@@ -209,35 +223,6 @@ def test_an_abandoned_compilation_leaves_nothing(tiny_models, ethanol):
     assert not os.path.exists(f"/proc/{process.pid}")
 
 
-class RightCode:
-    """Stands for code that is in the cache for the full shape, and later for half of it."""
-
-    cached = (5,)
-
-    def __init__(self, function, model, inputs, shape):
-        self.shape = shape
-        self.dtype = torch.float64
-        self._function, self._model = function, model
-        self._names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
-        self._inputs = tuple(inputs)
-
-    def in_cache(self):
-        return self.shape.structures in self.cached
-
-    def load(self):
-        def run(*arguments):
-            used.append(self.shape.structures)
-            weights = dict(zip(self._names, arguments, strict=False))
-            inputs = dict(zip(self._inputs, arguments[len(self._names) :], strict=True))
-            return self._function(self._model, weights, inputs)
-
-        return run
-
-
-used: list[int] = []
-"""Structures that fit, and one more, of the code of each evaluation."""
-
-
 def trust(code):
     code.trusted = True
 
@@ -271,6 +256,44 @@ def test_few_structures_use_code_of_their_size(tiny_models, ethanol, monkeypatch
         out = predictor.predict(batch, predictor.neighbor_lists())
         np.testing.assert_allclose(out.forces, expected.predict(batch).forces, rtol=0, atol=1e-10)
     assert used[-1] == 3
+
+
+def test_one_member_is_compared_after_each_training(tiny_models, ethanol, monkeypatch):
+    """All of them before the first use."""
+    monkeypatch.setattr(compilation, "Compilation", RightCode)
+    monkeypatch.setattr(RightCode, "cached", (2,))
+    monkeypatch.setattr(compilation.Code, "judge", lambda self, *_, **__: trust(self))
+    predictor = CommitteePredictor(tiny_models, dtype=torch.float64, fast=FastForces(1))
+    asked: list[list[int]] = []
+    ask = predictor._ask
+    monkeypatch.setattr(
+        predictor,
+        "_ask",
+        lambda part, members, virials: asked.append(list(members)) or ask(part, members, virials),
+    )
+    for _ in range(5):
+        predictor.predict(batch_of(ethanol), predictor.neighbor_lists())
+        predictor.predict(batch_of(ethanol), predictor.neighbor_lists())
+        predictor.load(tiny_models)
+    assert asked == [[0, 1, 2], [1], [2], [0], [1]]
+
+
+def test_large_structures_are_not_evaluated_together(tiny_models, ethanol, silicon, monkeypatch):
+    """They would not fit into a processor's cache."""
+    monkeypatch.setattr(compilation, "Compilation", RightCode)
+    monkeypatch.setattr(RightCode, "cached", (2, 3, 5))
+    monkeypatch.setattr(compilation.Code, "judge", lambda self, *_, **__: trust(self))
+    expected = CommitteePredictor(tiny_models, dtype=torch.float64)
+    for atoms, together in ((ethanol, 4), (silicon.repeat((4, 4, 2)), 1)):
+        batch = batch_of(*[atoms] * 4)
+        fast = FastForces(4)
+        predictor = CommitteePredictor(tiny_models, dtype=torch.float64, fast=fast)
+        monkeypatch.setattr("fhi_al.ensemble.fast_forces._MESSAGES", 2**14)
+        used.clear()
+        for _ in range(2):
+            out = predictor.predict(batch, predictor.neighbor_lists())
+        assert set(used) == {together + 1}
+        np.testing.assert_allclose(out.forces, expected.predict(batch).forces, rtol=0, atol=1e-10)
 
 
 def test_short_runs_and_deterministic_runs_compile_nothing(tiny_models, ethanol, cache):

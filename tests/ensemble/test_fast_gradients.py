@@ -11,8 +11,8 @@ from ensemble_runs import crystals, effect, finish, molecules, run, shared_entri
 from fhi_al.ensemble import compilation
 from fhi_al.ensemble.compilation import tensors_of, trace
 from fhi_al.ensemble.data import loader
-from fhi_al.ensemble.fast_gradients import _INPUTS, FastGradients, LossAndGradient
-from fhi_al.ensemble.padding import Shape
+from fhi_al.ensemble.fast_gradients import FastGradients, LossAndGradient
+from fhi_al.ensemble.padding import INPUTS, Shape
 from fhi_al.ensemble.train import train
 
 
@@ -22,7 +22,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def weighted_inputs(batch: Any, loss: Any, compares: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    inputs = {name: batch[name] for name in (*_INPUTS, *compares)}
+    inputs = {name: batch[name] for name in (*INPUTS, *compares)}
     for name in compares:
         weight = f"{name}_weight"
         inputs[weight] = batch.weight * batch[weight] * getattr(loss, weight)

@@ -39,6 +39,11 @@ PATIENCE_SECONDS = 20.0
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 
+def allowed_error(largest: torch.Tensor | float, dtype: torch.dtype) -> float:
+    """What rounding explains: the largest error of numbers that are at most so large."""
+    return _TOLERANCE[dtype] * float(largest)
+
+
 class Function(Protocol):
     """What is compiled. Its `repr` says all that it depends on, and it can be pickled."""
 
@@ -110,10 +115,14 @@ class Code:
         """
         if not self.failed:
             self._prepare(model, inputs, needed)
-        if self._run is not None and self._shape is not None and self._shape.holds(inputs):
+        if self.holds(inputs):
             return True
         self.path = "eager"
         return False
+
+    def holds(self, inputs: Mapping[str, torch.Tensor]) -> bool:
+        """Whether there is code that inputs fit into."""
+        return self._run is not None and self._shape is not None and self._shape.holds(inputs)
 
     def spend(self, seconds: float) -> None:
         """Count time that the eager path took for want of code."""
@@ -145,7 +154,7 @@ class Code:
             eager: seconds that the eager path took; counts the first time.
             fast: seconds that the code took.
         """
-        allowed = _TOLERANCE[self._dtype] * largest
+        allowed = allowed_error(largest, self._dtype)
         if not error <= allowed:
             self._give_up(f"compiled code differs by {error:.1e} {unit}, {allowed:.1e} is allowed")
         elif self.path == "eager" and fast > eager:

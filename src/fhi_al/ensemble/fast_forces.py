@@ -12,10 +12,14 @@ import torch
 
 from fhi_al.ensemble.compilation import PATIENCE_SECONDS, Code, tensors_of
 from fhi_al.ensemble.padding import Shape, Tensors, pad
+from fhi_al.ensemble.splitting import Outputs, joined, split
 
-Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
-"""(members, structures) energies in eV, (members, atoms, 3) forces in eV/Å, and, where asked for,
-(members, structures, 3, 3) virials in eV."""
+Eager = Callable[[Tensors, Sequence[int], bool], Outputs]
+"""Evaluates structures with the models themselves: (inputs, members, whether virials too)."""
+
+_MESSAGES = 2**20
+"""Numbers in the messages of structures that are evaluated together: more don't fit a processor's
+cache, and a structure takes up to twice the time (benchmarks/md.py)."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,12 @@ def _strained(vectors: torch.Tensor, strain: torch.Tensor) -> torch.Tensor:
 class FastForces:
     """Evaluates a committee by compiled code once there is some, else by the eager models.
 
-    The first code is made for as many structures as there usually are. Where fewer move for long,
-    and the padding has taken more time than it takes to compile, there is one for half as many,
-    and so on.
+    The first code is made for as many structures as there usually are, or as can be evaluated
+    together well. Where fewer move for long, and the padding has taken more time than it takes to
+    compile, there is one for half as many, and so on.
 
     Args:
-        expected: structures that are usually evaluated together.
+        expected: structures that usually move together.
         patience_seconds: of eager evaluation, or of evaluated padding, before code is compiled that
             is not in the cache.
     """
@@ -76,6 +80,7 @@ class FastForces:
         self._patience = patience_seconds
         self._codes: dict[tuple[bool, int], Code] = {}
         self._path = "eager"
+        self._n_checks = 0
 
     @property
     def path(self) -> str:
@@ -91,43 +96,87 @@ class FastForces:
         """Take other models, or the same with other weights."""
         self._model = models[0]
         self._weights = [tensors_of(model) for model in models]
+        self._message = max(block.conv_tp.irreps_out.dim for block in self._model.interactions)
         for (virials, capacity), code in list(self._codes.items()):
             if code.function != EnergyAndForces(float(self._model.r_max), virials):
                 del self._codes[virials, capacity]
             code.trusted = False
 
     def evaluate(
-        self, inputs: Tensors, eager: Callable[[], Outputs], count: int, virials: bool
+        self, inputs: Tensors, eager: Eager, members: Sequence[int], virials: bool
     ) -> Outputs:
         """Energies and forces of a batch that molecular dynamics moves.
 
         Args:
             inputs: of a model.
-            eager: evaluates the same with the models themselves.
-            count: members to ask, from the first one.
+            eager: evaluates with the models themselves.
+            members: to ask.
             virials: whether they are wanted.
         """
-        n_structures = len(inputs["head"])
-        capacities = [size for size in self._capacities if size >= n_structures]
-        capacities = capacities or self._capacities[-1:]
+        largest = self._fitting(inputs)[-1]
+        return joined(
+            [self._evaluate(part, eager, members, virials) for part in split(inputs, largest)]
+        )
+
+    def evaluate_one(
+        self, weights: Sequence[torch.Tensor], inputs: Tensors
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Energies and forces of any structures, by a model of this architecture.
+
+        Args:
+            weights: of the model, as `tensors_of` gives them.
+            inputs: of the model.
+
+        Returns:
+            (structures,) energies in eV and (atoms, 3) forces in eV/Å; None where no code has been
+            of use in molecular dynamics yet, or a structure doesn't fit.
+        """
+        if not self._codes:
+            return None
+        known = {
+            size: code
+            for size in self._fitting(inputs)
+            if (code := self._codes.get((False, size))) and code.path == "compiled"
+        }
+        if not known:
+            return None
+        capacity, code = max(known.items(), key=lambda item: item[0])
+        parts = list(split(inputs, capacity))
+        if not all(code.holds(part) for part in parts):
+            return None
+        results = [_unpadded(code(weights, part), part) for part in parts]
+        energies, forces, *_ = zip(*results, strict=True)
+        return torch.cat(energies), torch.cat(forces)
+
+    def _fitting(self, inputs: Tensors) -> list[int]:
+        """The capacities whose structures are not too much for one evaluation."""
+        numbers = inputs["edge_index"].shape[1] * self._message / len(inputs["head"])
+        return [size for size in self._capacities if size == 1 or size * numbers <= _MESSAGES]
+
+    def _evaluate(
+        self, inputs: Tensors, eager: Eager, members: Sequence[int], virials: bool
+    ) -> Outputs:
+        """Evaluate structures that are not too many for one evaluation."""
+        capacities = [size for size in self._fitting(inputs) if size >= len(inputs["head"])]
         began = time.perf_counter()
         for capacity in capacities:
             code = self._code(virials, capacity)
             if code.find(self._model, inputs, Shape.with_room(inputs, capacity)):
                 break
         else:
-            out = eager()
+            out = eager(inputs, members, virials)
             code.spend(time.perf_counter() - began)
             self._path = code.path
             return out
-        if code.trusted:
-            code.path = "compiled"
-            out = self._run(code, inputs, count)
-            padding = 1 - capacities[0] / capacity
-            self._code(virials, capacities[0]).spend(padding * (time.perf_counter() - began))
-        else:
-            out = self._check(code, inputs, eager, count)
-        self._path = code.path
+        if not code.trusted:
+            self._check(code, inputs, eager, members, virials)
+        if not code.trusted:
+            self._path = code.path
+            return eager(inputs, members, virials)
+        self._path = code.path = "compiled"
+        out = self._run(code, inputs, members)
+        padding = 1 - capacities[0] / capacity
+        self._code(virials, capacities[0]).spend(padding * (time.perf_counter() - began))
         return out
 
     def _code(self, virials: bool, capacity: int) -> Code:
@@ -140,32 +189,42 @@ class FastForces:
         return self._codes[virials, capacity]
 
     def _check(
-        self, code: Code, inputs: Tensors, eager: Callable[[], Outputs], count: int
-    ) -> Outputs:
-        """Compare with the eager models, in values and, the first time, in speed."""
+        self, code: Code, inputs: Tensors, eager: Eager, members: Sequence[int], virials: bool
+    ) -> None:
+        """Compare with the eager models, in values and, the first time, in speed.
+
+        Before its first use, code is compared for all members; after each training for one of them,
+        in turn: nothing but weights is new then.
+        """
+        if code.path == "compiled":
+            self._n_checks += 1
+            members = [members[self._n_checks % len(members)]]
         began = time.perf_counter()
-        out = eager()
+        _, exact, exact_virials = eager(inputs, members, virials)
         slow = time.perf_counter() - began
         fast = math.inf
-        for _ in range(3):
+        for _ in range(1 if code.path == "compiled" else 3):
             began = time.perf_counter()
-            _, forces, virials = self._run(code, inputs, count)
+            _, forces, found_virials = self._run(code, inputs, members)
             fast = min(fast, time.perf_counter() - began)
-        largest = float(out[1].abs().max())
-        if math.isfinite(largest):
-            error = float((forces - out[1]).abs().max())
-            if virials is not None and out[2] is not None:
-                # As errors of forces: a virial sums forces times distances.
-                scale = largest / max(float(out[2].abs().max()), largest)
-                error = max(error, scale * float((virials - out[2]).abs().max()))
-            code.judge(error, max(largest, 0.01), "eV/Å", eager=slow, fast=fast)
-        return out
+        largest = float(exact.abs().max())
+        if not math.isfinite(largest):
+            return
+        error = float((forces - exact).abs().max())
+        if found_virials is not None and exact_virials is not None:
+            # As errors of forces: a virial sums forces times distances.
+            scale = largest / max(float(exact_virials.abs().max()), largest)
+            error = max(error, scale * float((found_virials - exact_virials).abs().max()))
+        code.judge(error, max(largest, 0.01), "eV/Å", eager=slow, fast=fast)
 
-    def _run(self, code: Code, inputs: Tensors, count: int) -> Outputs:
-        structures, atoms = len(inputs["head"]), len(inputs["positions"])
-        results = [code(weights, inputs) for weights in self._weights[:count]]
-        energies = torch.stack([result[0][:structures].double() for result in results])
-        forces = torch.stack([result[1][:atoms].double() for result in results])
-        if len(results[0]) == 2:
-            return energies, forces, None
-        return energies, forces, torch.stack([out[2][:structures].double() for out in results])
+    def _run(self, code: Code, inputs: Tensors, members: Sequence[int]) -> Outputs:
+        results = [_unpadded(code(self._weights[member], inputs), inputs) for member in members]
+        stacked = [torch.stack(values).double() for values in zip(*results, strict=True)]
+        return stacked[0], stacked[1], stacked[2] if len(stacked) > 2 else None
+
+
+def _unpadded(results: tuple[torch.Tensor, ...], inputs: Tensors) -> tuple[torch.Tensor, ...]:
+    """Results for structures alone: energies, forces, and virials where there are some."""
+    energies, forces, *virials = results
+    structures, atoms = len(inputs["head"]), len(inputs["positions"])
+    return energies[:structures], forces[:atoms], *(value[:structures] for value in virials)

@@ -16,22 +16,10 @@ from torch.overrides import TorchFunctionMode
 
 from fhi_al.ensemble.compilation import Code, tensors_of
 from fhi_al.ensemble.member import Member
-from fhi_al.ensemble.padding import Shape, Tensors, fill, pad
+from fhi_al.ensemble.padding import INPUTS, Shape, Tensors, fill, pad
 
 PATIENCE_SECONDS = 5.0
 """Of eager steps before it is worth compiling: a run that trains at all trains for minutes."""
-
-_INPUTS = (
-    "positions",
-    "node_attrs",
-    "edge_index",
-    "shifts",
-    "unit_shifts",
-    "cell",
-    "batch",
-    "ptr",
-    "head",
-)
 
 # MACE's losses that are linear in the weights of the structures, and what each compares. With
 # weights the padding can be left out of their means; the others stay eager.
@@ -84,7 +72,7 @@ class LossAndGradient:
         prediction = torch.func.functional_call(
             model,
             {**weights, **parameters},
-            ({name: inputs[name] for name in _INPUTS},),
+            ({name: inputs[name] for name in INPUTS},),
             {
                 "training": True,
                 "compute_force": True,
@@ -194,7 +182,7 @@ class FastGradients:
         if self._code is None or self._code.function != function:
             self._code = Code(function, "the gradients of training", self._patience)
         code = self._code
-        inputs = {name: batch[name] for name in (*_INPUTS, *function.compares)}
+        inputs = {name: batch[name] for name in (*INPUTS, *function.compares)}
         for name in function.compares:
             weight = f"{name}_weight"
             inputs[weight] = batch.weight * batch[weight] * getattr(loss, weight)

@@ -10,6 +10,19 @@ import torch
 
 Tensors = dict[str, torch.Tensor]
 
+INPUTS = (
+    "positions",
+    "node_attrs",
+    "edge_index",
+    "shifts",
+    "unit_shifts",
+    "cell",
+    "batch",
+    "ptr",
+    "head",
+)
+"""What a MACE model takes."""
+
 
 @dataclass(frozen=True)
 class Shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,9 @@ import torch
 from ase.calculators.calculator import Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from fhi_al.ensemble.fast_forces import FastForces, Outputs
+from fhi_al.ensemble.fast_forces import FastForces
+from fhi_al.ensemble.padding import Tensors
+from fhi_al.ensemble.splitting import Outputs, joined, split
 from fhi_al.md.batch import Batch
 from fhi_al.md.neighbors import Edges, NeighborLists
 from fhi_al.structure import Structure
@@ -148,22 +150,14 @@ class CommitteePredictor:
             stress: whether to compute it.
             only_first: ask the first member only.
         """
-        count = 1 if only_first else len(self)
+        members = range(1 if only_first else len(self))
         edges = (lists or NeighborLists(self.cutoff, 0.0)).edges(batch)
-        fast = self._fast if lists is not None else None
-        while True:
-            try:
-                if len(batch) <= self._at_most:
-                    return self._evaluate(batch, edges, count, stress, fast)
-                return _joined(
-                    [
-                        self._evaluate(*part, count, stress, None)
-                        for part in _parts(batch, edges, self._at_most)
-                    ]
-                )
-            except torch.cuda.OutOfMemoryError:
-                if not self._ask_less(len(batch)):
-                    raise
+        inputs = self._inputs(batch, edges)
+        if self._fast is None or lists is None:
+            outputs = self._outputs(inputs, members, stress)
+        else:
+            outputs = self._fast.evaluate(inputs, self._outputs, members, stress)
+        return self._finished(batch, *outputs)
 
     def _ask_less(self, n_structures: int) -> bool:
         """Make batches smaller, as one did not fit into the memory; whether that can be done."""
@@ -180,15 +174,6 @@ class CommitteePredictor:
         )
         return True
 
-    def _evaluate(
-        self, batch: Batch, edges: Edges, count: int, stress: bool, fast: FastForces | None
-    ) -> Prediction:
-        inputs = self._inputs(batch, edges)
-        if fast is None:
-            return self._finished(batch, *self._outputs(inputs, count, stress))
-        outputs = fast.evaluate(inputs, lambda: self._outputs(inputs, count, stress), count, stress)
-        return self._finished(batch, *outputs)
-
     def _finished(
         self,
         batch: Batch,
@@ -203,16 +188,25 @@ class CommitteePredictor:
         scale = torch.where(volumes > 0, -1.0 / volumes, 0.0)
         return Prediction(energies, forces, virials * scale[:, None, None])
 
-    def _outputs(self, inputs: dict[str, torch.Tensor], count: int, virials: bool) -> Outputs:
-        """Ask the first members themselves."""
+    def _outputs(self, inputs: Tensors, members: Sequence[int], virials: bool) -> Outputs:
+        """Ask the models themselves, about as many structures at a time as there is room for."""
+        while True:
+            parts = split(inputs, self._at_most)
+            try:
+                return joined([self._ask(part, members, virials) for part in parts])
+            except torch.cuda.OutOfMemoryError:
+                if not self._ask_less(len(inputs["head"])):
+                    raise
+
+    def _ask(self, inputs: Tensors, members: Sequence[int], virials: bool) -> Outputs:
         outputs = [
             # The model marks and replaces entries of what it is given.
-            model(
+            self._models[member](
                 {**inputs, "positions": inputs["positions"].clone()},
                 compute_force=True,
                 compute_virials=virials,
             )
-            for model in self._models[:count]
+            for member in members
         ]
         energies, forces, strain = (
             torch.stack([out[name].detach().double() for out in outputs])
@@ -224,7 +218,7 @@ class CommitteePredictor:
         assert forces is not None
         return energies, forces, strain
 
-    def _inputs(self, batch: Batch, edges: Edges) -> dict[str, torch.Tensor]:
+    def _inputs(self, batch: Batch, edges: Edges) -> Tensors:
         """Name things as MACE does."""
         one_hot = torch.nn.functional.one_hot(self._species[batch.numbers], self._n_elements)
         # Float32 has 7 digits: far from the origin they would not be enough.
@@ -291,29 +285,6 @@ class CalculatorDriver:
             forces=torch.tensor(np.concatenate(forces)[None]),
             stress=torch.tensor(np.stack(stresses)[None]) if stress else None,
         )
-
-
-def _parts(batch: Batch, edges: Edges, size: int) -> Iterator[tuple[Batch, Edges]]:
-    """Cut a batch into some of at most `size` structures."""
-    assert edges.ptr is not None
-    for first in range(0, len(batch), size):
-        last = min(first + size, len(batch))
-        chosen = slice(int(edges.ptr[first]), int(edges.ptr[last]))
-        own = Edges(
-            index=edges.index[:, chosen] - int(batch.ptr[first]),
-            unit_shifts=edges.unit_shifts[chosen],
-            shifts=edges.shifts[chosen],
-        )
-        yield batch.part(first, last), own
-
-
-def _joined(parts: Sequence[Prediction]) -> Prediction:
-    stresses = [part.stress for part in parts if part.stress is not None]
-    return Prediction(
-        energies=torch.cat([part.energies for part in parts], dim=1),
-        forces=torch.cat([part.forces for part in parts], dim=1),
-        stress=torch.cat(stresses, dim=1) if stresses else None,
-    )
 
 
 def _head(heads: Sequence[str]) -> int:

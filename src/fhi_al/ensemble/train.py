@@ -6,8 +6,9 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from fhi_al.effects import Train
 from fhi_al.ensemble.architecture import default_dtype
 from fhi_al.ensemble.data import STRESS_LOSSES, Counts, Graphs, count, loader, member_keys
 from fhi_al.ensemble.fast_gradients import FastGradients
+from fhi_al.ensemble.fast_validation import FastValidation, Prediction
 from fhi_al.ensemble.member import CONVERGENCE_STAGES, Member
 from fhi_al.ensemble.members import Committee, atomic_energies, new_members
 from fhi_al.errors import FhiAlError
@@ -80,6 +82,7 @@ def train(
     device: str | torch.device,
     writes: Sequence[int] | None = None,
     fast: FastGradients | None = None,
+    validation: FastValidation | None = None,
 ) -> Generator[None, None, tuple[Committee, Trained]]:
     """Carry out a `Train`; yields after every optimizer step and every batch of validation.
 
@@ -91,7 +94,8 @@ def train(
         device: where a new one lives.
         writes: the members whose part of the checkpoint is written here; None: all. The other
             parts are written by the ranks that train those members.
-        fast: computes gradients by compiled code; None: everything stays eager.
+        fast: computes gradients by compiled code; None: they stay eager.
+        validation: predicts by compiled code; None: that stays eager.
 
     Returns:
         The committee, and the event, when the checkpoint is on the disk.
@@ -101,12 +105,15 @@ def train(
     committee = committee or Committee(folder.inputs, torch.device(device))
     sets = prepare(effect, entries, folder, committee)
     committee.weights = None
-    if fast is not None:
-        fast.doubt()
+    for checked in (fast, validation):
+        if checked is not None:
+            checked.doubt()
     history: list[Record] = []
     for index in effect.members:
         train_set, valid_set = sets[index]
-        history += yield from train_member(committee, index, effect, train_set, valid_set, fast)
+        history += yield from train_member(
+            committee, index, effect, train_set, valid_set, fast, validation
+        )
     committee.save(folder, effect.id, writes)
     return committee, Trained(
         effect=effect.id,
@@ -209,6 +216,7 @@ def train_member(
     train_set: list[AtomicData],
     valid_set: list[AtomicData],
     fast: FastGradients | None = None,
+    validation: FastValidation | None = None,
 ) -> Generator[None, None, list[Record]]:
     """Train one member for the epochs of an effect, or until its patience ends.
 
@@ -219,6 +227,7 @@ def train_member(
         train_set: what it is trained on.
         valid_set: what it is validated on.
         fast: see `train`.
+        validation: see `train`.
 
     Returns:
         One record a validation.
@@ -246,7 +255,7 @@ def train_member(
         epoch, stage_epoch = member.state.epoch + 1, member.progress.stage_epoch + 1
         member.update(epoch=epoch, stage_epoch=stage_epoch, loss=loss)
         if valid_set and (left == 0 or stage_epoch % plan.eval_interval == 0):
-            errors = yield from validate(member, valid_set, settings.valid_batch_size)
+            errors = yield from validate(member, valid_set, settings.valid_batch_size, validation)
             _judge(member, plan, *errors)
             history.append((index, epoch, loss, *errors))
     return history
@@ -353,7 +362,10 @@ def step(member: Member, batch: Any, fast: FastGradients | None = None) -> float
 
 
 def validate(
-    member: Member, valid_set: list[AtomicData], batch_size: int
+    member: Member,
+    valid_set: list[AtomicData],
+    batch_size: int,
+    fast: FastValidation | None = None,
 ) -> Generator[None, None, tuple[float, float, float]]:
     """Measure a member, with its averaged weights.
 
@@ -364,20 +376,28 @@ def validate(
     with default_dtype(member.spec.dtype):
         metrics = MACELoss(loss_fn=member.loss).to(member.device)
     output = _output(member)
+    # Code for forces knows no stress.
+    fast = None if output["virials"] or output["stress"] else fast
     for batch in loader(valid_set, batch_size):
         batch = batch.to(member.device)
-        with member.averaged_weights(), preserve_grad_state(member.model):
-            prediction = member.model(
-                batch.to_dict(),
-                training=False,
-                compute_force=output["forces"],
-                compute_virials=output["virials"],
-                compute_stress=output["stress"],
-            )
-            metrics.update(batch, prediction)
+        eager = partial(_predict, member, batch, output)
+        metrics.update(batch, fast.predict(member, batch, eager) if fast else eager())
         yield
     loss, errors = metrics.compute()
     return float(loss), float(errors["mae_f"]), float(errors["mae_e_per_atom"])
+
+
+def _predict(member: Member, batch: Any, output: Mapping[str, bool]) -> Prediction:
+    """What the averaged weights say about labels."""
+    with member.averaged_weights(), preserve_grad_state(member.model):
+        prediction: Prediction = member.model(
+            batch.to_dict(),
+            training=False,
+            compute_force=output["forces"],
+            compute_virials=output["virials"],
+            compute_stress=output["stress"],
+        )
+    return prediction
 
 
 def _judge(member: Member, plan: Plan, loss: float, force_mae: float, energy_mae: float) -> None:

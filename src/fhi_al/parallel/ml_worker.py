@@ -25,7 +25,9 @@ from fhi_al.run_folder import RunFolder
 from fhi_al.work import Outcome, Work
 
 if TYPE_CHECKING:
+    from fhi_al.ensemble.fast_forces import FastForces
     from fhi_al.ensemble.fast_gradients import FastGradients
+    from fhi_al.ensemble.fast_validation import FastValidation
     from fhi_al.ensemble.members import Committee
     from fhi_al.ensemble.predict import CommitteePredictor, Driver
 
@@ -62,7 +64,9 @@ class MlWorker:
         self._predictor: CommitteePredictor | None = None
         self._predicted: str | None = None
         self._foundation: Driver | None = None
+        self._forces: FastForces | None = None
         self._gradients: FastGradients | None = None
+        self._validation: FastValidation | None = None
         # Compiled code is made and tested for processors; and it rounds as it likes.
         self._compiles = device == "cpu" and not folder.inputs.deterministic
         self._hurried = False
@@ -122,11 +126,10 @@ class MlWorker:
         return replace(sampled, seconds=time.perf_counter() - start)
 
     def _train(self, effect: Train) -> Slices:
-        from fhi_al.ensemble.fast_gradients import PATIENCE_SECONDS, FastGradients
         from fhi_al.ensemble.train import train
 
-        if self._gradients is None and self._compiles:
-            self._gradients = FastGradients(self._patience(PATIENCE_SECONDS))
+        if self._compiles:
+            self._prepare_code()
         own, *others = _deal(effect.members, 1 + len(self._peers))
         elsewhere = [member for share in others for member in share]
         everyone = range(self._folder.inputs.al.active_learning.ensemble_size)
@@ -142,6 +145,7 @@ class MlWorker:
             self._device,
             writes,
             self._gradients,
+            self._validation,
         )
         if self._is_peer:
             return trained
@@ -195,6 +199,22 @@ class MlWorker:
         self._committee.load(self._folder, weights)
         return self._committee
 
+    def _prepare_code(self) -> None:
+        """Have what compiles, and uses the code."""
+        if self._forces is not None:
+            return
+        from fhi_al.ensemble.compilation import PATIENCE_SECONDS as FOR_FORCES
+        from fhi_al.ensemble.fast_forces import FastForces
+        from fhi_al.ensemble.fast_gradients import PATIENCE_SECONDS as FOR_GRADIENTS
+        from fhi_al.ensemble.fast_gradients import FastGradients
+        from fhi_al.ensemble.fast_validation import FastValidation
+
+        ranks = self._comm.size if self._comm is not None else 1
+        trajectories = self._folder.inputs.al.active_learning.num_trajectories
+        self._forces = FastForces(math.ceil(trajectories / ranks), self._patience(FOR_FORCES))
+        self._gradients = FastGradients(self._patience(FOR_GRADIENTS))
+        self._validation = FastValidation(self._forces)
+
     def _patience(self, seconds: float) -> float:
         """Make other ranks wait longer before they compile.
 
@@ -204,21 +224,18 @@ class MlWorker:
 
     def _predict(self, weights: str) -> CommitteePredictor:
         """The committee at this checkpoint, ready for molecular dynamics."""
-        from fhi_al.ensemble.compilation import PATIENCE_SECONDS
-        from fhi_al.ensemble.fast_forces import FastForces
         from fhi_al.ensemble.predict import CommitteePredictor
 
         committee = self._load(weights)
         if self._predictor is None:
-            inputs = self._folder.inputs
-            ranks = self._comm.size if self._comm is not None else 1
-            walkers = math.ceil(inputs.al.active_learning.num_trajectories / ranks)
+            if self._compiles:
+                self._prepare_code()
             self._predictor = CommitteePredictor(
                 committee.models(),
                 self._device,
                 committee.dtype,
-                one_by_one=inputs.deterministic,
-                fast=FastForces(walkers, self._patience(PATIENCE_SECONDS)),
+                one_by_one=self._folder.inputs.deterministic,
+                fast=self._forces,
             )
         elif self._predicted != weights:
             self._predictor.load(committee.models())

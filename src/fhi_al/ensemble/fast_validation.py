@@ -1,0 +1,66 @@
+"""Validation by the compiled code of molecular dynamics, once that is in use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fhi_al.ensemble.compilation import allowed_error
+from fhi_al.ensemble.fast_forces import FastForces
+from fhi_al.ensemble.member import Member
+from fhi_al.ensemble.padding import INPUTS
+
+log = logging.getLogger(__name__)
+
+Prediction = dict[str, torch.Tensor | None]
+"""What a MACE model returns, or as much of it as validation needs."""
+
+
+class FastValidation:
+    """Predicts energies and forces of labels, with the averaged weights of a member.
+
+    Nothing is compiled for this: validation is rare, and knows the structures of the same systems
+    as molecular dynamics.
+
+    Args:
+        forces: of molecular dynamics; holds the code.
+    """
+
+    def __init__(self, forces: FastForces) -> None:
+        self._forces = forces
+        self._trusted = self._failed = False
+
+    def doubt(self) -> None:
+        """Compare the code with the model again before it is used."""
+        self._trusted = False
+
+    def predict(self, member: Member, batch: Any, eager: Callable[[], Prediction]) -> Prediction:
+        """Predict for a batch of MACE's loader, by code if there is some.
+
+        Args:
+            member: whose averaged weights count.
+            batch: of labels.
+            eager: predicts the same with the model itself.
+        """
+        if self._failed:
+            return eager()
+        weights = [*member.averaged(), *(buffer.detach() for buffer in member.model.buffers())]
+        found = self._forces.evaluate_one(weights, {name: batch[name] for name in INPUTS})
+        if found is None:
+            return eager()
+        energies, forces = found
+        if not self._trusted:
+            exact = eager()
+            for name, ours in (("energy", energies), ("forces", forces)):
+                true = exact[name]
+                assert true is not None
+                error = float((ours - true).detach().abs().max())
+                if not error <= allowed_error(true.detach().abs().max(), true.dtype):
+                    log.warning("validation stays eager: compiled code is off by %.1e", error)
+                    self._failed = True
+                    return exact
+            self._trusted = True
+        return {"energy": energies, "forces": forces}

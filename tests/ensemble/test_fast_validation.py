@@ -1,0 +1,100 @@
+"""Validation by the code of molecular dynamics: the numbers of mace-torch, or not taken."""
+
+import numpy as np
+import pytest
+import torch
+from code_stand_ins import RightCode, used
+from ensemble_runs import crystals, effect, finish, molecules, run, shared_entries
+
+from fhi_al.ensemble import compilation
+from fhi_al.ensemble.fast_forces import FastForces
+from fhi_al.ensemble.fast_validation import FastValidation
+from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.ensemble.train import train, validate
+from fhi_al.md.batch import Batch
+
+
+def trust(code, *_, **__):
+    code.trusted = True
+
+
+def moved(committee, labels, count):
+    """Code that molecular dynamics has used, for so many structures."""
+    forces = FastForces(count)
+    predictor = CommitteePredictor(committee.models(), dtype=torch.float64, fast=forces)
+    batch = Batch.from_structures([label.structure for label in labels[:count]])
+    lists = predictor.neighbor_lists()
+    for _ in range(2):
+        predictor.predict(batch, lists)
+    assert predictor.path == "compiled"
+    used.clear()
+    return forces
+
+
+@pytest.fixture
+def in_cache(monkeypatch):
+    monkeypatch.setattr(compilation, "Compilation", RightCode)
+    monkeypatch.setattr(RightCode, "cached", (3,))
+    # It is no faster than what it stands for.
+    monkeypatch.setattr(compilation.Code, "judge", trust)
+
+
+def test_the_numbers_are_those_of_the_model(make_folder, in_cache):
+    labels = molecules()
+    folder = make_folder(labels=labels)
+    committee, _ = run(folder, effect(shared_entries(labels), epochs=3))
+    validation = FastValidation(moved(committee, labels, 2))
+    asked = []
+    graphs = committee.graphs(folder).of(label.key for label in labels[:9])
+    for member in committee.members:
+        member.model.register_forward_pre_hook(lambda *_: asked.append(len(used)))
+        expected = finish(validate(member, graphs, 4))
+        asked.clear()
+        used.clear()
+        assert finish(validate(member, graphs, 4, validation)) == pytest.approx(expected, rel=1e-9)
+        # Two structures at a time; compared with the model in the first batch of the first member.
+        assert used == [3] * 5
+        validation_checks = len([calls for calls in asked if calls == 2])
+        assert validation_checks == (member is committee.members[0])
+
+
+def test_a_training_validates_by_code(make_folder, in_cache):
+    labels = molecules()
+    entries = shared_entries(labels)
+    folder = make_folder(labels=labels)
+    committee, _ = run(folder, effect(entries))
+    further = effect(entries, id="train-1", weights="train-0", epochs=2)
+    validation = FastValidation(moved(committee, labels, 2))
+    _, seen = finish(train(further, folder, committee, "cpu", validation=validation))
+    assert used
+    _, expected = run(folder, further)
+    np.testing.assert_allclose(seen.history, expected.history, rtol=1e-9)
+
+
+def test_wrong_code_is_not_used(make_folder, in_cache, caplog):
+    labels = molecules()
+    folder = make_folder(labels=labels)
+    committee, _ = run(folder, effect(shared_entries(labels)))
+    forces = moved(committee, labels, 2)
+    (code,) = [code for code in forces._codes.values() if code._run]
+    right = code._run
+    code._run = lambda *arguments: (right(*arguments)[0], right(*arguments)[1] + 1e-3)
+    validation = FastValidation(forces)
+    graphs = committee.graphs(folder).of(label.key for label in labels)
+    for member in committee.members:
+        expected = finish(validate(member, graphs, 4))
+        assert finish(validate(member, graphs, 4, validation)) == expected
+    assert caplog.text.count("validation stays eager: compiled code is off by 1.0e-03") == 1
+
+
+def test_stress_and_structures_that_do_not_fit_stay_eager(make_folder, in_cache):
+    labels = crystals()
+    folder = make_folder({"TRAINING": {"loss": "stress"}}, labels=labels)
+    committee, _ = run(folder, effect(shared_entries(labels)))
+    graphs = committee.graphs(folder).of(label.key for label in labels)
+    member = committee.members[0]
+    expected = finish(validate(member, graphs, 4))
+    validation = FastValidation(moved(committee, labels, 2))
+    assert finish(validate(member, graphs, 4, validation)) == expected
+    assert not used
+    assert FastForces(2).evaluate_one([], {}) is None
