@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from ase.neighborlist import neighbor_list
 from code_stand_ins import RightCode, used
 
 from fhi_al.ensemble import compilation
@@ -284,11 +285,14 @@ def test_large_structures_are_not_evaluated_together(tiny_models, ethanol, silic
     monkeypatch.setattr(RightCode, "cached", (2, 3, 5))
     monkeypatch.setattr(compilation.Code, "judge", lambda self, *_, **__: trust(self))
     expected = CommitteePredictor(tiny_models, dtype=torch.float64)
-    for atoms, together in ((ethanol, 4), (silicon.repeat((4, 4, 2)), 1)):
+    crystal = silicon.repeat(6)
+    n_edges = len(neighbor_list("i", crystal, 3.5))
+    message = max(block.conv_tp.irreps_out.dim for block in tiny_models[0].interactions)
+    monkeypatch.setattr("fhi_al.ensemble.fast_forces._MESSAGES", 1.5 * n_edges * message)
+    for atoms, together in ((ethanol, 4), (crystal, 1)):
         batch = batch_of(*[atoms] * 4)
         fast = FastForces(4)
         predictor = CommitteePredictor(tiny_models, dtype=torch.float64, fast=fast)
-        monkeypatch.setattr("fhi_al.ensemble.fast_forces._MESSAGES", 2**14)
         used.clear()
         for _ in range(2):
             out = predictor.predict(batch, predictor.neighbor_lists())
