@@ -2,15 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
 from ensemble_runs import crystals, label, molecules
 from mace.data import KeySpecification, config_from_atoms
+from mace.tools.torch_geometric.dataloader import DataLoader
 
-from fhi_al.ensemble.data import Graphs, configuration, count
+from fhi_al.ensemble.data import Graphs, collate, configuration, count, shuffled, stacked
 from fhi_al.ensemble.frames import read_labels, write_labels
+from fhi_al.ensemble.padding import INPUTS
 from fhi_al.errors import InputError
 
 
@@ -54,6 +57,25 @@ def test_neighbours_are_all_pairs_within_the_cutoff_images_included():
     assert graph.edge_index.shape[1] == 12 + 6  # at 2.55 and 3.6 Å
     lengths = np.linalg.norm(graph.shifts.numpy(), axis=1)
     assert np.sort(np.unique(lengths.round(6))).tolist() == [2.545584, 3.6]
+
+
+@pytest.mark.parametrize("labels", [molecules(4), crystals(3)])
+def test_items_are_stacked_as_mace_does(labels):
+    own = [graphs().build(label) for label in labels]
+    batch = collate(own)
+    names = [*INPUTS, "weight", "energy", "forces", "stress", "virials", "forces_weight"]
+    found = stacked(own, names)
+    assert list(found) == names
+    for name in names:
+        torch.testing.assert_close(found[name], batch[name], rtol=0, atol=0)
+
+
+def test_graphs_are_shuffled_as_mace_does():
+    own = [graphs().build(label) for label in molecules(7)]
+    ours = shuffled(own, 3, torch.Generator().manual_seed(5))
+    theirs = DataLoader(own, 3, shuffle=True, generator=torch.Generator().manual_seed(5))
+    for hand, batch in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(collate(hand).positions, batch.positions, rtol=0, atol=0)
 
 
 def test_what_a_label_lacks_has_no_weight():

@@ -1,7 +1,6 @@
 """Compiled training: the steps of mace-torch, or not taken."""
 
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,23 +9,15 @@ from ensemble_runs import crystals, effect, finish, molecules, run, shared_entri
 
 from fhi_al.ensemble import compilation
 from fhi_al.ensemble.compilation import tensors_of, trace
-from fhi_al.ensemble.data import loader
+from fhi_al.ensemble.data import collate
 from fhi_al.ensemble.fast_gradients import FastGradients, LossAndGradient
-from fhi_al.ensemble.padding import INPUTS, Shape
+from fhi_al.ensemble.padding import Shape
 from fhi_al.ensemble.train import train
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FHI_AL_CACHE", str(tmp_path / "cache"))
-
-
-def weighted_inputs(batch: Any, loss: Any, compares: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    inputs = {name: batch[name] for name in (*INPUTS, *compares)}
-    for name in compares:
-        weight = f"{name}_weight"
-        inputs[weight] = batch.weight * batch[weight] * getattr(loss, weight)
-    return inputs
 
 
 @pytest.mark.parametrize(
@@ -53,11 +44,10 @@ def test_the_graph_has_maces_loss_and_gradients(make_folder, labels, loss):
         [graph.edge_index.shape[1] for graph in graphs],
         3,
     )
-    batches = list(loader(graphs[:5], 3))
-    assert [batch.num_graphs for batch in batches] == [3, 2]
-    example = weighted_inputs(batches[0], first.loss, function.compares)
+    example = function.inputs(graphs[:3], first.loss)
     graph, _ = trace(function, first.model, function.pad(example, shape))
-    for batch in [*batches, *loader(graphs[:1], 1)]:
+    for together in (graphs[:3], graphs[3:5], graphs[:1]):
+        batch = collate(together)
         member.optimizer.zero_grad()
         prediction = member.model(
             batch.to_dict(),
@@ -67,7 +57,7 @@ def test_the_graph_has_maces_loss_and_gradients(make_folder, labels, loss):
         )
         expected = member.loss(pred=prediction, ref=batch)
         expected.backward()
-        inputs = weighted_inputs(batch, member.loss, function.compares)
+        inputs = function.inputs(together, member.loss)
         with torch.no_grad():
             value, *gradients = graph(
                 *tensors_of(member.model), *function.pad(inputs, shape).values()

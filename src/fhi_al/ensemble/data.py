@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from mace.data import AtomicData, Configuration
 from mace.tools import AtomicNumberTable
-from mace.tools.torch_geometric.dataloader import DataLoader
+from mace.tools.torch_geometric.dataloader import Collater, DataLoader
 
 from fhi_al.ensemble.architecture import default_dtype
+from fhi_al.ensemble.padding import Tensors
 from fhi_al.errors import InputError
 from fhi_al.events import ALL_MEMBERS, Entry
 from fhi_al.labels import LabelStore
@@ -180,20 +181,60 @@ def _taken(training: Training) -> tuple[bool, bool, bool]:
     )
 
 
-def loader(
-    graphs: list[AtomicData], batch_size: int, generator: torch.Generator | None = None
-) -> DataLoader:
-    """Deal graphs into batches; the last one may be smaller.
+def loader(graphs: list[AtomicData], batch_size: int) -> DataLoader:
+    """Deal graphs into batches, in their order; the last one may be smaller.
 
     Args:
         graphs: the dataset.
         batch_size: graphs a batch, at most.
-        generator: shuffles them anew in each epoch; None: in order.
     """
-    return DataLoader(
-        graphs,
+    return DataLoader(graphs, batch_size=batch_size, shuffle=False, drop_last=False)
+
+
+def shuffled(
+    graphs: list[AtomicData], batch_size: int, generator: torch.Generator
+) -> Iterator[list[AtomicData]]:
+    """Deal graphs at random, not put together yet; the last hand may be smaller.
+
+    Args:
+        graphs: the dataset.
+        batch_size: graphs a hand, at most.
+        generator: of the order.
+    """
+    dealer: Iterable[list[AtomicData]] = torch.utils.data.DataLoader(
+        graphs,  # type: ignore[arg-type]  # a list will do
         batch_size=batch_size,
-        shuffle=generator is not None,
+        shuffle=True,
         generator=generator,
-        drop_last=False,
+        collate_fn=list,
     )
+    return iter(dealer)
+
+
+collate = Collater(follow_batch=[None], exclude_keys=[None])
+"""Puts graphs together to a batch, as MACE's loader does."""
+
+
+def stacked(graphs: Sequence[AtomicData], names: Iterable[str]) -> Tensors:
+    """Some items of the batch of these graphs: `collate` takes ten times as long for all of them.
+
+    Args:
+        graphs: to put together.
+        names: of the items.
+    """
+    sizes = torch.tensor([len(graph.positions) for graph in graphs])
+    ends = sizes.cumsum(0)
+    known = {
+        "batch": torch.repeat_interleave(sizes),
+        "ptr": torch.cat([ends.new_zeros(1), ends]),
+        "edge_index": torch.cat(
+            [graph.edge_index + first for graph, first in zip(graphs, ends - sizes, strict=True)],
+            dim=1,
+        ),
+    }
+    return {name: known[name] if name in known else _together(graphs, name) for name in names}
+
+
+def _together(graphs: Sequence[AtomicData], name: str) -> torch.Tensor:
+    values = [graph[name] for graph in graphs]
+    return torch.cat(values) if values[0].dim() else torch.stack(values)

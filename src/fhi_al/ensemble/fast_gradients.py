@@ -15,6 +15,7 @@ from mace.modules import loss as losses
 from torch.overrides import TorchFunctionMode
 
 from fhi_al.ensemble.compilation import Code, tensors_of
+from fhi_al.ensemble.data import collate, stacked
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.padding import INPUTS, Shape, Tensors, fill, pad
 
@@ -47,6 +48,15 @@ class LossAndGradient:
     def compares(self) -> tuple[str, ...]:
         """The quantities that enter the loss."""
         return _COMPARES[self.loss]
+
+    def inputs(self, graphs: Sequence[AtomicData], loss: Any) -> Tensors:
+        """Put together what the loss needs of graphs, and their weights in it."""
+        weights = [f"{name}_weight" for name in self.compares]
+        found = stacked(graphs, (*INPUTS, *self.compares, "weight", *weights))
+        own = found.pop("weight")
+        for name in weights:
+            found[name] = own * found[name] * getattr(loss, name)
+        return found
 
     def pad(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> Tensors:
         """Bring a batch to a shape, with weights that keep the padding out of the loss.
@@ -167,12 +177,12 @@ class FastGradients:
         if self._code is not None:
             self._code.spend(seconds)
 
-    def of(self, member: Member, batch: Any) -> Precomputed | None:
+    def of(self, member: Member, graphs: Sequence[AtomicData]) -> Precomputed | None:
         """Loss and gradients of a batch, or None: the eager path has to do it.
 
         Args:
             member: whose.
-            batch: of MACE's loader.
+            graphs: the batch, not put together yet.
         """
         loss = member.loss
         if type(loss) not in _COMPARES or self._needed is None:
@@ -182,14 +192,11 @@ class FastGradients:
         if self._code is None or self._code.function != function:
             self._code = Code(function, "the gradients of training", self._patience)
         code = self._code
-        inputs = {name: batch[name] for name in (*INPUTS, *function.compares)}
-        for name in function.compares:
-            weight = f"{name}_weight"
-            inputs[weight] = batch.weight * batch[weight] * getattr(loss, weight)
+        inputs = function.inputs(graphs, loss)
         if not code.find(model, inputs, self._needed):
             return None
         if not code.trusted:
-            self._check(code, function.compares, member, batch, inputs)
+            self._check(code, function.compares, member, collate(graphs), inputs)
             return None
         code.path = "compiled"
         weights = self._weights_of(model)

@@ -17,7 +17,16 @@ from mace.tools.train import MACELoss, preserve_grad_state, take_step
 
 from fhi_al.effects import Train
 from fhi_al.ensemble.architecture import default_dtype
-from fhi_al.ensemble.data import STRESS_LOSSES, Counts, Graphs, count, loader, member_keys
+from fhi_al.ensemble.data import (
+    STRESS_LOSSES,
+    Counts,
+    Graphs,
+    collate,
+    count,
+    loader,
+    member_keys,
+    shuffled,
+)
 from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.fast_validation import FastValidation, Prediction
 from fhi_al.ensemble.member import CONVERGENCE_STAGES, Member
@@ -332,24 +341,24 @@ def train_epoch(
         return 0.0
     _schedule_free(member, training=True)
     total = 0.0
-    for batch in loader(train_set, batch_size, member.generator):
-        total += batch.num_graphs * step(member, batch, fast)
+    for graphs in shuffled(train_set, batch_size, member.generator):
+        total += len(graphs) * step(member, graphs, fast)
         yield
     return total / len(train_set)
 
 
-def step(member: Member, batch: Any, fast: FastGradients | None = None) -> float:
+def step(member: Member, graphs: Sequence[AtomicData], fast: FastGradients | None = None) -> float:
     """One optimizer step: loss, its gradient, clipping, the optimizer, the average.
 
     Returns:
         The loss before the step, per structure.
     """
-    known = fast.of(member, batch) if fast is not None else None
+    known = fast.of(member, graphs) if fast is not None else None
     began = time.perf_counter()
     loss, _ = take_step(
         model=known or member.model,
         loss_fn=known.loss if known else member.loss,
-        batch=known or batch,
+        batch=known or collate(graphs),
         optimizer=member.optimizer,
         ema=member.ema,
         output_args=_output(member),
