@@ -197,6 +197,7 @@ class FastGradients:
             return None
         if not code.trusted:
             self._check(code, function.compares, member, collate(graphs), inputs)
+        if not code.trusted:
             return None
         code.path = "compiled"
         weights = self._weights_of(model)
