@@ -30,7 +30,6 @@ SCF_KEYWORDS = (
     "ini_linear_mixing",
     "ini_spin_mix_param",
     "KS_method",
-    "linear_mix_param",
     "mixer",
     "mixer_threshold",
     "n_max_broyden",
@@ -55,7 +54,7 @@ SCF_KEYWORDS = (
 )
 """The keywords of control.in that a rescue may set: those that lead the SCF to convergence.
 
-Source: FHI-aims manual, "Electronic constraints and SCF".
+Source: the FHI-aims manual, section on the s.c.f. cycle, and FHI-aims' own reader of control.in.
 """
 
 AimsValue: TypeAlias = str | int | float | bool
