@@ -101,18 +101,37 @@ def test_virials_are_those_of_the_model(tiny_models, ethanol, silicon):
     assert torch.isfinite(virials).all()
 
 
-def test_compiled_in_the_background_then_from_the_cache(tiny_mace, ethanol, silicon, cache):
-    """From eager to compiled and back where the code doesn't fit; other weights; a second run."""
+def smallest(tiny_mace, count):
+    """As small as models can be: they compile for half a minute of processor time."""
     from mace.modules.models import o3
 
-    # As small as a model can be: this compiles for half a minute of processor time.
-    options = {
-        "num_interactions": 1,
-        "hidden_irreps": o3.Irreps("4x0e"),
-        "max_ell": 1,
-        "correlation": 1,
-    }
-    models = [tiny_mace(seed, **options) for seed in range(3)]
+    irreps = o3.Irreps("4x0e")
+    options = {"num_interactions": 1, "hidden_irreps": irreps, "max_ell": 1, "correlation": 1}
+    return [tiny_mace(seed, **options) for seed in range(count)]
+
+
+def test_stress_is_compiled(tiny_mace, ethanol, silicon):
+    """In a cell that is shorter than the cutoff, beside a molecule."""
+    models = smallest(tiny_mace, 2)
+    fast = FastForces(expected=2, patience_seconds=0.0)
+    predictor = CommitteePredictor(models, dtype=torch.float64, fast=fast)
+    batch = batch_of(silicon, ethanol)
+    lists = predictor.neighbor_lists()
+    deadline = time.monotonic() + 400
+    while predictor.path == "eager" and time.monotonic() < deadline:
+        out = predictor.predict(batch, lists, stress=True)
+        time.sleep(0.05)
+    assert predictor.path == "compiled"
+    expected = CommitteePredictor(models, dtype=torch.float64).predict(batch, stress=True)
+    np.testing.assert_allclose(out.forces, expected.forces, atol=1e-12)
+    np.testing.assert_allclose(out.stress, expected.stress, atol=1e-14)
+    assert expected.stress[:, 0].abs().max() > 1e-4
+    assert not out.stress[:, 1].any()
+
+
+def test_compiled_in_the_background_then_from_the_cache(tiny_mace, ethanol, silicon, cache):
+    """From eager to compiled and back where the code doesn't fit; other weights; a second run."""
+    models = smallest(tiny_mace, 3)
     fast = FastForces(expected=2, patience_seconds=0.0)
     predictor = CommitteePredictor(models[:2], dtype=torch.float32, fast=fast)
     reference = CommitteePredictor(models[:2], dtype=torch.float32)
