@@ -2,6 +2,8 @@
 
 import torch
 
+from fhi_al.ensemble.compilation import names_of
+
 
 class RightCode:
     """Stands for code that is in the cache for the full shape, and later for half of it."""
@@ -12,7 +14,7 @@ class RightCode:
         self.shape = shape
         self.dtype = torch.float64
         self._function, self._model = function, model
-        self._names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
+        self._names = names_of(model)
         self._inputs = tuple(inputs)
 
     def in_cache(self):
@@ -22,6 +24,8 @@ class RightCode:
         def run(*arguments):
             used.append(self.shape.structures)
             weights = dict(zip(self._names, arguments, strict=False))
+            # The model has them itself, as numbers.
+            weights = {n: w for n, w in weights.items() if not n.endswith("avg_num_neighbors")}
             inputs = dict(zip(self._inputs, arguments[len(self._names) :], strict=True))
             return self._function(self._model, weights, inputs)
 

@@ -86,6 +86,34 @@ def test_the_traced_graph_takes_its_weights_from_outside(tiny_models, ethanol, s
         np.testing.assert_allclose(forces[:11], exact.forces[member], atol=1e-11)
 
 
+def test_code_is_of_use_for_other_data(tiny_mace, ethanol, silicon):
+    """What comes from the data is an argument: a run with other labels finds the code again."""
+    first = tiny_mace(0)
+    other = tiny_mace(
+        1,
+        avg_num_neighbors=3.7,
+        atomic_energies=np.array([-13.0, -1000.0, -2000.0, -7000.0]),
+        atomic_inter_scale=0.7,
+        atomic_inter_shift=-0.3,
+    )
+    predictor = CommitteePredictor([other], dtype=torch.float64)
+    batch = batch_of(ethanol, silicon)
+    exact = predictor.predict(batch)
+    inputs = model_inputs(predictor, batch)
+    shape = Shape(4, 20, 500)
+    graph, _ = trace(EnergyAndForces(3.5), first, pad(inputs, shape, 3.5))
+    assert first.interactions[0].avg_num_neighbors != 3.7
+    energies, forces = graph(*tensors_of(other), *pad(inputs, shape, 3.5).values())
+    np.testing.assert_allclose(energies[:2], exact.energies[0], atol=1e-11)
+    np.testing.assert_allclose(forces[:11], exact.forces[0], atol=1e-11)
+
+    def file(model):
+        return Compilation(EnergyAndForces(3.5), model, inputs, shape).file
+
+    assert file(other) == file(first)
+    assert file(tiny_mace(0, num_interactions=1)) != file(first)
+
+
 def test_virials_are_those_of_the_model(tiny_models, ethanol, silicon):
     """Traced, with padding, in cells that are shorter than the cutoff."""
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float64)

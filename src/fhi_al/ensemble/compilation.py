@@ -15,13 +15,15 @@ import ctypes
 import hashlib
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -134,7 +136,7 @@ class Code:
         """Run the code that was found.
 
         Args:
-            weights: parameters, then buffers, of one member, as `tensors_of` gives them.
+            weights: of one member, as `tensors_of` gives them.
             inputs: of the function, not padded yet.
 
         Returns:
@@ -283,8 +285,8 @@ class Compilation:
         model = self._model
         facts = (
             repr(self._function),
-            repr(model),
-            [float(block.avg_num_neighbors) for block in model.interactions],
+            # Isolated atoms, scale and shift are tensors that the code takes.
+            re.sub(r"(AtomicEnergiesBlock|ScaleShiftBlock)\([^()]*\)", r"\1", repr(model)),
             [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()],
             [_digest_of(tensor) for tensor in constants_of(model)],
             self.shape,
@@ -306,9 +308,27 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def tensors_of(model: torch.nn.Module) -> list[torch.Tensor]:
-    """The weights that compiled code takes: parameters, then buffers."""
-    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+def tensors_of(model: Any, parameters: Iterable[torch.Tensor] | None = None) -> list[torch.Tensor]:
+    """The weights that compiled code takes: parameters, buffers, and the mean number of neighbours.
+
+    Args:
+        model: a MACE model.
+        parameters: to take in place of the model's.
+    """
+    tensors = [*(model.parameters() if parameters is None else parameters), *model.buffers()]
+    like = next(model.parameters())
+    return [
+        *(tensor.detach() for tensor in tensors),
+        *(like.new_tensor(float(block.avg_num_neighbors)) for block in model.interactions),
+    ]
+
+
+def names_of(model: Any) -> list[str]:
+    """The names of what `tensors_of` gives."""
+    return [
+        *(name for name, _ in (*model.named_parameters(), *model.named_buffers())),
+        *(f"interactions.{index}.avg_num_neighbors" for index in range(len(model.interactions))),
+    ]
 
 
 def trace(
@@ -327,19 +347,37 @@ def trace(
     from torch.fx.experimental.proxy_tensor import make_fx
 
     arguments = (*tensors_of(model), *inputs.values())
-    names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
+    names = names_of(model)
 
     def flat(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
         weights = dict(zip(names, arguments, strict=False))
         return function(model, weights, dict(zip(inputs, arguments[len(names) :], strict=True)))
 
     # Twice: TorchScript's functions can be traced, but only then freed of mutations.
-    with sparse_contractions(model):
+    with sparse_contractions(model), _averages_as_tensors(model):
         graph = make_fx(flat, tracing_mode="real")(*arguments)
     graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(*arguments)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph, arguments
+
+
+@contextmanager
+def _averages_as_tensors(model: Any) -> Iterator[None]:
+    """Have the mean numbers of neighbours as buffers for a while.
+
+    They come from the data: code that has them as constants would be of no use for other data.
+    """
+    numbers = [float(block.avg_num_neighbors) for block in model.interactions]
+    for block, number in zip(model.interactions, numbers, strict=True):
+        del block.avg_num_neighbors
+        block.register_buffer("avg_num_neighbors", torch.tensor(number))
+    try:
+        yield
+    finally:
+        for block, number in zip(model.interactions, numbers, strict=True):
+            del block.avg_num_neighbors
+            block.avg_num_neighbors = number
 
 
 def _compile(folder: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.compilation import allowed_error
+from fhi_al.ensemble.compilation import allowed_error, tensors_of
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.padding import INPUTS
@@ -47,7 +47,7 @@ class FastValidation:
         """
         if self._failed:
             return eager()
-        weights = [*member.averaged(), *(buffer.detach() for buffer in member.model.buffers())]
+        weights = tensors_of(member.model, member.averaged())
         found = self._forces.evaluate_one(weights, {name: batch[name] for name in INPUTS})
         if found is None:
             return eager()
