@@ -7,38 +7,30 @@ import logging
 import socket
 import sys
 import time
-import traceback
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fhi_al import __version__
 from fhi_al.artefacts import missing_artefacts
-from fhi_al.controller import Controller, Listener, WorkerError
-from fhi_al.errors import FhiAlError, InputError, JournalError, StoppedError
-from fhi_al.events import Closed, Goal, Retried
+from fhi_al.controller import Controller, Listener
+from fhi_al.errors import FhiAlError, JournalError, StoppedError
+from fhi_al.events import Closed, Retried
 from fhi_al.housekeeping import Housekeeper
 from fhi_al.journal import Journal
-from fhi_al.kept_aside import KeptAside
 from fhi_al.lock import FolderLock
-from fhi_al.narrator import Narrator, StageLog, start_logging, start_worker_logging
+from fhi_al.narrator import Narrator, StageLog, start_logging
+from fhi_al.on_all_ranks import on_all_ranks
 from fhi_al.opening import Joined, join_run
-from fhi_al.outcome import (
-    describe_stop,
-    keep_traceback,
-    report,
-    tell_problems,
-    write_settings,
-)
+from fhi_al.outcome import describe_stop, keep_traceback
 from fhi_al.parallel.channels import (
     Channel,
     gather,
     share,
 )
-from fhi_al.parallel.crew import Crew, Plan, layout_for
-from fhi_al.parallel.layout import plan_layout
+from fhi_al.parallel.crew import Crew, Plan
 from fhi_al.parallel.placement import describe_places
 from fhi_al.parallel.workers import (
     describe_failure,
@@ -48,16 +40,14 @@ from fhi_al.parallel.world import (
     abort,
     alone_for_ase,
     peak_memory_mb,
-    world,
 )
-from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
-from fhi_al.recalculation import Dataset, read_dataset, store_structures, write_results
 from fhi_al.reference.black_box import forget_deaths, read_deaths
 from fhi_al.reference.engine import engine_class
 from fhi_al.run_folder import RunFolder, no_trace_of_failure, remove_empty
 from fhi_al.settings import load_inputs
 from fhi_al.stopping import Forwarder, Signals, StopRequests
+from fhi_al.task import Task
 from fhi_al.walltime import Walltime, end_of_job
 from fhi_al.watch import Watch
 from fhi_al.work import Place, since_start
@@ -66,21 +56,15 @@ log = logging.getLogger(__name__)
 
 
 def launch(
-    goal: Goal,
-    directory: Path,
-    walltime: float | None = None,
-    *,
-    retry: bool = False,
-    dataset: tuple[Path, Path | None] | None = None,
+    task: Task, directory: Path, walltime: float | None = None, *, retry: bool = False
 ) -> int:
     """Run a command on all ranks.
 
     Args:
-        goal: what it is to reach.
+        task: what it is for.
         directory: with the input files.
         walltime: seconds from now within which the command is to end, or None.
         retry: whether to try rejected structures again.
-        dataset: file of the structures to recalculate, and that of the results (None: beside it).
 
     Returns:
         The exit code of this rank.
@@ -88,47 +72,17 @@ def launch(
     started = time.time()
     signals = Signals()
     signals.listen()
-    comm = None
-    if not sys.warnoptions:
-        # Warnings of libraries are for their developers; ours are messages in the log.
-        warnings.simplefilter("ignore")
-    logging.getLogger().addHandler(logging.NullHandler())
-    run: _Launch | None = None
-    try:
-        comm = world()
-        if comm is None or comm.rank == 0:
-            start_logging("INFO")  # until the settings are known
-        else:
-            start_worker_logging(comm.rank)
+
+    def work(comm: Any) -> int:
         end, source = end_of_job(walltime, started)
         end_of_run = Walltime(end, started, source)
-        run = _Launch(goal, directory, comm, signals, end_of_run, retry, dataset)
-        return run.run()
-    except InputError as error:
-        if comm is None or comm.rank == 0:
-            tell_problems(error)
-        return error.exit_code
-    except FhiAlError as error:
-        if comm is None or comm.rank == 0:
-            log.error("%s", error)
-        return error.exit_code
-    except WorkerError as error:
-        failed = error.failed
-        details = ""
-        if failed.traceback:
-            details = f" (details: {keep_traceback(directory, failed.traceback)})"
-        log.error("rank %d on %s: %s%s", failed.rank, failed.host, failed.error, details)
-    except Exception as error:
-        if comm is not None and comm.rank != 0:
-            report_failure(comm, describe_failure(comm.rank, "worker", error))
-        where = keep_traceback(directory, traceback.format_exc())
-        log.error("internal error: %s: %s (details: %s)", type(error).__name__, error, where)
-    finally:
-        if run is not None:
+        run = _Launch(task, directory, comm, signals, end_of_run, retry)
+        try:
+            return run.run()
+        finally:
             run.close()
-    if comm is not None and comm.size > 1:
-        abort(comm, 1)
-    return 1
+
+    return on_all_ranks(work, partial(keep_traceback, directory))
 
 
 class _Launch:
@@ -136,18 +90,15 @@ class _Launch:
 
     def __init__(
         self,
-        goal: Goal,
+        task: Task,
         directory: Path,
         comm: Any,
         signals: Signals,
         walltime: Walltime,
         retry: bool,
-        dataset: tuple[Path, Path | None] | None,
     ) -> None:
+        self._task = task
         self._retry = retry
-        self._files = dataset
-        self._dataset: Dataset | None = None
-        self._goal = goal
         self._directory = directory
         self._comm = comm
         self._signals = signals
@@ -183,15 +134,9 @@ class _Launch:
             # Alone: a launcher ends the job, this rank's last words included, when one fails.
             if ended is not None:
                 raise ended
-            self._report(folder, peaks)
+            assert self._state is not None
+            self._task.report(folder, self._state, peaks)
         return 0
-
-    def _report(self, folder: RunFolder, peaks: list[float]) -> None:
-        assert self._state is not None
-        if self._dataset is not None:
-            write_results(self._dataset, self._state, folder)
-        else:
-            report(self._goal, self._state, folder, peaks)
 
     def close(self) -> None:
         """Let another job work in this folder."""
@@ -217,30 +162,15 @@ class _Launch:
         return plan
 
     def _plan(self) -> Plan | None:
-        inputs = load_inputs(self._directory)
+        inputs = self._task.inputs(load_inputs(self._directory))
         settings = inputs.reference
-        engine = engine_class(settings.engine)
-        if self._files is not None:
-            self._dataset = read_dataset(*self._files)
-            inputs = self._dataset.inputs(inputs)
-        digest = engine.digest(settings, inputs.control, inputs.elements)
-        size = self._comm.size if self._comm is not None else 1
-        if self._dataset is None:
-            layout = layout_for(inputs, size)
-        else:
-            # Nothing is learned: all ranks but the controller compute.
-            groups = inputs.al.parallel.reference_groups if engine.parallel else max(1, size - 1)
-            layout = plan_layout(size, 1, groups, 0)
+        digest = engine_class(settings.engine).digest(settings, inputs.control, inputs.elements)
+        layout = self._task.layout(inputs, self._comm.size if self._comm is not None else 1)
         folder = RunFolder(inputs, digest)
         folder.check_writable()
         self._lock = FolderLock(folder.restart)
-        name = folder.journal.name
-        if self._goal == "atomic_energies":
-            name = "atomic_energies.jsonl"
-        elif self._dataset is not None:
-            name = self._dataset.journal_name(digest)
-        self._journal = Journal(folder.journal.with_name(name))
-        self._joined = join_run(self._journal, self._goal, inputs, digest)
+        self._journal = Journal(self._task.journal(folder))
+        self._joined = join_run(self._journal, self._task.goal, inputs, digest)
         self._state = self._joined.state
         # A long journal stays in memory: nothing for Python's collector to look through again.
         gc.freeze()
@@ -252,11 +182,10 @@ class _Launch:
             after_signal=not inputs.al.misc.finish_reference,
         )
         self._watch.start()
-        again = self._dataset is not None and self._retry and self._state.rejected
-        if finished(self._state) and not again:
+        if self._task.is_over(self._state, retry=self._retry):
             start_logging(inputs.mace.misc.log_level)
             log.info("This run is finished already; nothing to do.")
-            self._report(folder, [])
+            self._task.report(folder, self._state, [])
             return None
         if missing := missing_artefacts(self._state, folder.artefacts):
             more = f", and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -308,8 +237,7 @@ class _Launch:
         stage_log = StageLog(folder.logs)
         terminal = start_logging(plan.inputs.mace.misc.log_level, stage_log)
         stage_log.turn_to(self._state.stage)
-        if self._dataset is None:  # whose settings may be others than those of the run here
-            write_settings(plan.inputs, folder)
+        self._task.begin(folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
         log.info("Ranks:\n%s", describe_places(places))
         for warning in plan.inputs.warnings:
@@ -322,9 +250,8 @@ class _Launch:
         listeners: list[Listener] = [
             Narrator(self._state, stage_log),
             Housekeeper(folder, self._journal),
+            *self._task.listeners(folder, self._state),
         ]
-        if self._goal not in ("atomic_energies", "recalculate"):  # which have their own journals
-            listeners.append(KeptAside(folder, self._state))
         for change in self._joined.changes:
             log.info("Changed since the last command: %s", change)
         opened = self._joined.opened
@@ -350,8 +277,7 @@ class _Launch:
             forget_deaths(folder.deaths)
             if self._retry and controller.state.rejected:
                 controller.record(Retried(tuple(controller.state.rejected)))
-            if self._dataset is not None and controller.state.dataset is None:
-                controller.record(store_structures(self._dataset, folder))
+            controller.record(*self._task.first_events(folder, controller.state))
             with view:
                 controller.run()
         finally:

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fhi_al.controller import Listener
 from fhi_al.errors import InputError
-from fhi_al.events import Sampled
+from fhi_al.events import Event, Sampled
 from fhi_al.files import write_text
+from fhi_al.parallel.layout import Layout, plan_layout
+from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
+from fhi_al.reference.engine import engine_class
 from fhi_al.run_folder import RunFolder
 from fhi_al.settings import Inputs
 from fhi_al.settings.geometries import Geometry
 from fhi_al.settings.settle import engine_problems
 from fhi_al.structure import Structure, structure_key
+from fhi_al.task import Task
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -28,6 +33,55 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RESULTS = ("energy", "free_energy", "forces", "stress", "virial", "virials", "dipole", "magmoms")
+
+
+class Recalculation(Task):
+    """Labels the structures of a file.
+
+    Args:
+        path: of the file, in any format of ASE.
+        output: file of the results; None: beside it, named `<name>-recalculated.xyz`.
+    """
+
+    def __init__(self, path: Path, output: Path | None) -> None:
+        super().__init__("recalculate")
+        self._path, self._output = path, output
+        self._dataset: Dataset
+
+    def inputs(self, inputs: Inputs) -> Inputs:
+        """What the folder asks for, with the structures of the dataset for geometries."""
+        self._dataset = read_dataset(self._path, self._output)
+        return self._dataset.inputs(inputs)
+
+    def layout(self, inputs: Inputs, size: int) -> Layout:
+        """Nothing is learned: all ranks but the controller compute."""
+        groups = max(1, size - 1)
+        if engine_class(inputs.reference.engine).parallel:
+            groups = inputs.al.parallel.reference_groups
+        return plan_layout(size, 1, groups, 0)
+
+    def journal(self, folder: RunFolder) -> Path:
+        """One for each dataset and reference."""
+        return folder.journal.with_name(self._dataset.journal_name(folder.engine_digest))
+
+    def is_over(self, state: State, *, retry: bool) -> bool:
+        """Whether each structure has a label, or won't be tried again."""
+        return finished(state) and not (retry and state.rejected)
+
+    def begin(self, folder: RunFolder) -> None:
+        """Leave nothing: the settings may be others than those of the run here."""
+
+    def listeners(self, folder: RunFolder, state: State) -> Sequence[Listener]:
+        """None: what was kept aside is the run's."""
+        return ()
+
+    def first_events(self, folder: RunFolder, state: State) -> Sequence[Event]:
+        """The structures."""
+        return () if state.dataset is not None else (store_structures(self._dataset, folder),)
+
+    def report(self, folder: RunFolder, state: State, peaks: list[float]) -> None:
+        """Write the dataset with its new labels."""
+        write_results(self._dataset, state, folder)
 
 
 @dataclass(frozen=True)

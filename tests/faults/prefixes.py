@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from fhi_al.launch import launch
+from fhi_al.task import Task
 
 
 def digest(folder: Path) -> str:
@@ -37,7 +38,7 @@ def main(whole: Path, sizes: list[int]) -> None:
         (folder / "restart" / "journal.jsonl").write_bytes(b"".join(lines[:size]))
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            code = launch("run", folder)
+            code = launch(Task("run"), folder)
         print(f"{size} {digest(folder) if code == 0 else output.getvalue()}", flush=True)
         shutil.rmtree(folder)
 

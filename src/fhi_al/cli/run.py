@@ -126,8 +126,10 @@ def _run(goal: Goal, parser: argparse.ArgumentParser, argv: Sequence[str] | None
         parser.error(f"argument --walltime: {error}")
 
     from fhi_al.launch import launch
+    from fhi_al.recalculation import Recalculation
+    from fhi_al.task import Task
 
-    dataset = (arguments.dataset, arguments.output) if goal == "recalculate" else None
-    return launch(
-        goal, arguments.directory, walltime, retry=arguments.retry_rejected, dataset=dataset
-    )
+    task = Task(goal)
+    if goal == "recalculate":
+        task = Recalculation(arguments.dataset, arguments.output)
+    return launch(task, arguments.directory, walltime, retry=arguments.retry_rejected)

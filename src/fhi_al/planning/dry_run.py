@@ -6,26 +6,21 @@ import logging
 import math
 import shutil
 import socket
-import sys
 import tempfile
-import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fhi_al.controller import WorkerError
-from fhi_al.errors import FhiAlError, InputError
+from fhi_al.errors import FhiAlError
 from fhi_al.events import Goal
-from fhi_al.narrator import start_logging, start_worker_logging
+from fhi_al.on_all_ranks import on_all_ranks
 from fhi_al.opening import opening
-from fhi_al.outcome import tell_problems
 from fhi_al.parallel.channels import Channel, gather, share
 from fhi_al.parallel.crew import Crew, Plan, layout_for
 from fhi_al.parallel.workers import describe_failure, report_failure
-from fhi_al.parallel.world import abort, alone_for_ase, peak_memory_mb, world
+from fhi_al.parallel.world import abort, alone_for_ase, peak_memory_mb
 from fhi_al.planning.costs import Costs, Shape
 from fhi_al.planning.estimate import COMPILED_AFTER_S, COMPILED_SPEEDUP, Trial, print_plan
 from fhi_al.planning.trial import brings_data, try_models, try_reference, try_sampling
@@ -51,42 +46,17 @@ def dry_run(directory: Path, *, quick: bool) -> int:
     Returns:
         The exit code of this rank.
     """
-    comm = None
-    if not sys.warnoptions:
-        # Warnings of libraries are for their developers.
-        warnings.simplefilter("ignore")
-    logging.getLogger().addHandler(logging.NullHandler())
-    try:
-        comm = world()
+
+    def work(comm: Any) -> int:
         if comm is None or comm.rank == 0:
-            start_logging("INFO")
             # What the parts tell of their work is for the log of a run.
             for part in ("ensemble", "md"):
                 logging.getLogger(f"fhi_al.{part}").setLevel(logging.WARNING)
-        else:
-            start_worker_logging(comm.rank)
         _DryRun(directory, comm, quick).run()
         return 0
-    except InputError as error:
-        if comm is None or comm.rank == 0:
-            tell_problems(error)
-        return error.exit_code
-    except FhiAlError as error:
-        if comm is None or comm.rank == 0:
-            log.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        log.error("stopped")
-    except WorkerError as error:
-        failed = error.failed
-        log.error("rank %d on %s: %s\n%s", failed.rank, failed.host, failed.error, failed.traceback)
-    except Exception as error:
-        if comm is not None and comm.rank != 0:
-            report_failure(comm, describe_failure(comm.rank, "worker", error))
-        log.error("internal error: %s: %s\n%s", type(error).__name__, error, traceback.format_exc())
-    if comm is not None and comm.size > 1:
-        abort(comm, 1)
-    return 1
+
+    # No file is left: there may be no run here yet.
+    return on_all_ranks(work, lambda text: f"\n{text}")
 
 
 class _DryRun:
