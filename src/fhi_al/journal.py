@@ -93,7 +93,7 @@ def _damaged(path: Path, damage: str) -> JournalError:
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Keep Python from looking for garbage among a million objects that are all needed.
 
     It would double the time that reading a long journal takes.
@@ -107,7 +107,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-@_no_collection()
+@no_collection()
 def read_sound_part(path: Path) -> tuple[list[Record], str | None, int]:
     """Read the records up to the first that is not whole.
 
@@ -195,7 +195,7 @@ class Follower:
             raise _damaged(self.path, damage)
         return records
 
-    @_no_collection()
+    @no_collection()
     def _rest(self, file: BinaryIO) -> tuple[list[Record], str | None]:
         file.seek(self._size)
         contents = file.read()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fhi_al import __version__
 from fhi_al.errors import InputError, JournalError
 from fhi_al.events import Goal, Opened
-from fhi_al.journal import Journal
+from fhi_al.journal import Journal, no_collection
 from fhi_al.monitor.progress import Progress
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import step
@@ -128,6 +128,7 @@ class Joined:
     progress: Progress
 
 
+@no_collection()
 def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joined:
     """Find out with which state this command starts.
 

@@ -141,8 +141,10 @@ class Progress:
             self._count(event, when)
         self.last = max(self.last, when)
         if isinstance(event, Started):
+            # The most frequent event, which changes nothing else.
             self.started[event.effect] = when
-        elif isinstance(event, Closed | Failed):
+            return
+        if isinstance(event, Closed | Failed):
             self.farewell = event
         elif isinstance(event, Outcome):
             self.started.pop(event.effect, None)
