@@ -336,8 +336,9 @@ def test_large_structures_are_not_evaluated_together(tiny_models, ethanol, silic
     n_edges = len(neighbor_list("i", crystal, 3.5))
     message = max(block.conv_tp.irreps_out.dim for block in tiny_models[0].interactions)
     monkeypatch.setattr("fhi_al.ensemble.fast_forces._MESSAGES", 1.5 * n_edges * message)
-    for atoms, together in ((ethanol, 4), (crystal, 1)):
-        batch = batch_of(*[atoms] * 4)
+    alike = [ethanol] * 4, [crystal] * 4
+    for systems, together in ((alike[0], 4), (alike[1], 1), ([crystal] * 2 + [ethanol] * 2, 2)):
+        batch = batch_of(*systems)
         fast = FastForces(4)
         predictor = CommitteePredictor(tiny_models, dtype=torch.float64, fast=fast)
         used.clear()

@@ -113,9 +113,12 @@ class FastForces:
             members: to ask.
             virials: whether they are wanted.
         """
-        largest = self._fitting(inputs)[-1]
+        sizes = self._fitting(inputs)
         return joined(
-            [self._evaluate(part, eager, members, virials) for part in split(inputs, largest)]
+            [
+                self._evaluate(part, sizes, eager, members, virials)
+                for part in split(inputs, sizes[-1])
+            ]
         )
 
     def evaluate_one(
@@ -149,15 +152,20 @@ class FastForces:
         return torch.cat(energies), torch.cat(forces)
 
     def _fitting(self, inputs: Tensors) -> list[int]:
-        """The capacities whose structures are not too much for one evaluation."""
+        """The capacities for which structures like these are not too much for one evaluation."""
         numbers = inputs["edge_index"].shape[1] * self._message / len(inputs["head"])
         return [size for size in self._capacities if size == 1 or size * numbers <= _MESSAGES]
 
     def _evaluate(
-        self, inputs: Tensors, eager: Eager, members: Sequence[int], virials: bool
+        self,
+        inputs: Tensors,
+        sizes: Sequence[int],
+        eager: Eager,
+        members: Sequence[int],
+        virials: bool,
     ) -> Outputs:
-        """Evaluate structures that are not too many for one evaluation."""
-        capacities = [size for size in self._fitting(inputs) if size >= len(inputs["head"])]
+        """Evaluate structures, as many as fit into the largest of these capacities at most."""
+        capacities = [size for size in sizes if size >= len(inputs["head"])]
         began = time.perf_counter()
         for capacity in capacities:
             code = self._code(virials, capacity)
