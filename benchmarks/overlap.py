@@ -187,7 +187,7 @@ def main() -> None:
         f"{groups} reference group(s)"
     )
     # Long enough that all code is compiled that pays for itself later.
-    go("warm-up", 1.5, overlap=True)
+    go("warm-up", 3.0, overlap=True)
     free = go("free", 0.0, overlap=False)
     show("A reference that costs nothing, without overlap", free)
     cost = round(groups * free.ml / free.labels, 2)
