@@ -1,6 +1,9 @@
 """Parts that several tests share: tiny MACE models, made in milliseconds, and small structures."""
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -17,6 +20,24 @@ from hypothesis import settings
 settings.register_profile("few", max_examples=60)
 settings.register_profile("soak", max_examples=2000)
 settings.load_profile("few")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_files() -> Iterator[None]:
+    """Give processes that tests start a folder for temporary files of their own.
+
+    An mpirun that is killed leaves a folder named by its process there; a later one that happens to
+    have the same number doesn't start.
+    """
+    before = os.environ.get("TMPDIR")
+    folder = tempfile.mkdtemp(prefix="fhi_al-tests-")
+    os.environ["TMPDIR"] = folder
+    yield
+    if before is None:
+        del os.environ["TMPDIR"]
+    else:
+        os.environ["TMPDIR"] = before
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def build_mace(seed: int = 0, **changes) -> torch.nn.Module:
