@@ -6,8 +6,8 @@ Trajectories, members and models are those of the ethanol example; the reference
 sleeps until its calculation has taken as long as it is told to, and so leaves the processor to the
 ML ranks. A first run fills the cache of compiled code. One with a reference that costs nothing
 tells what a label costs in molecular dynamics and training without overlap. With overlap it costs
-more, as labels that come one by one share fewer epochs. So there are two kinds of equal cost; the
-bound has equal terms in the second. In the last run the reference costs several times as much.
+more, as walkers that don't wait together share fewer epochs. So there are two kinds of equal cost;
+the bound has equal terms in the second. In the last run the reference costs several times as much.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def settings(
         "max_initial_set_size": 8,
         "desired_acc": 1e-6,
         "max_set_size": labels,
-        "max_epochs_worker": 2,
         "intermediate_epochs": 1,
-        "valid_skip": 1,
         "converge_al": False,
     }
     return found

@@ -63,6 +63,7 @@ def rules_of(inputs: Inputs) -> Rules:
         max_final_epochs=inputs.convergence.max_epochs,
         final_patience=inputs.convergence.patience,
         n_geometries=len(inputs.geometries),
+        reference_groups=inputs.al.parallel.reference_groups,
         threshold_systems=tuple(t.system for t in inputs.trajectories[: al.num_trajectories])
         if al.threshold_scope == "system"
         else (),

@@ -60,7 +60,7 @@ def cost(effect: Effect, event: Event) -> float:
     if isinstance(effect, Train):
         share = len(effect.members) if effect.stage == "initial_dataset" else 1
         trained_on = sum(entry.split == "train" for entry in effect.entries) / share
-        return 0.15 + 0.015 * effect.epochs * trained_on
+        return 0.1 + 0.0075 * effect.epochs * trained_on
     return 0.2 * effect.count if isinstance(effect, Sample) else 0.3
 
 
@@ -125,7 +125,7 @@ def rules(**changes: object) -> Rules:
             "valid_ratio": 0.1,
             "max_set_size": 150,
             "max_MD_steps": 10**6,
-            "max_epochs_worker": 2,
+            "max_epochs_worker": 4,
             "intermediate_epochs": 1,
             "threshold_factor": 1.2,
             "converge_al": False,
@@ -153,9 +153,8 @@ def test_at_equal_cost_most_of_the_reference_is_hidden() -> None:
     assert together.reference == pytest.approx(together.ml, rel=0.25)
     assert together.n_labels == pytest.approx(apart.n_labels, abs=5)
     assert together.wall <= 1.2 * together.bound
-    # Labels that come one by one share fewer epochs of training than those that come together, so
-    # that there is more to do in all; not twice as fast, therefore.
-    assert apart.wall >= 1.4 * together.wall
+    # Not twice as fast: walkers that don't wait together share fewer epochs of training.
+    assert apart.wall >= 1.6 * together.wall
 
 
 def test_a_free_reference_costs_nothing() -> None:

@@ -208,6 +208,27 @@ def test_walkers_wait_for_their_epochs() -> None:
             since = state.active.epochs
 
 
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_walkers_go_on_early_only_where_training_keeps_pace(asynchronous: bool) -> None:
+    """With overlap there are at least as many epochs a label as where all walkers wait together."""
+    rules = simulated_rules(asynchronous=asynchronous, desired_acc=1e-9, max_set_size=60)
+    left: list[int] = []
+    n_early = 0
+    worker = SimulatedWorker(rules)
+    for state, _ in simulate(rules, worker, random.Random(5), groups=rules.reference_groups):
+        active = state.active
+        if active is None or active.reason:
+            continue
+        for walker, before in zip(active.walkers, left, strict=False):
+            if walker.status != "training" and before > rules.intermediate_epochs:
+                n_early += 1
+                labels = active.n_added - active.n_valid
+                assert active.epochs >= labels * rules.max_epochs_worker / rules.num_trajectories
+                assert sum(w.candidate is not None for w in active.walkers) < 2
+        left = [w.epochs_left if w.status == "training" else 0 for w in active.walkers]
+    assert (n_early > 3) == asynchronous
+
+
 def test_a_run_whose_labels_all_fail_stops_with_advice() -> None:
     rules = simulated_rules(max_failed_fraction=0.5)
     worker = SimulatedWorker(rules, rejects=1.0)

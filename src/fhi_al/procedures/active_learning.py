@@ -155,10 +155,11 @@ def _trained(state: State, active: ActiveState, event: Trained) -> None:
     rules = state.rules
     active.moving_pays = True
     active.epochs += event.epochs
+    early = _go_on_early(state, active)
     for walker in active.walkers:
         if walker.status == "training" and walker.entry < event.n_entries:
             walker.epochs_left -= event.epochs
-            if walker.epochs_left <= 0:
+            if early or walker.epochs_left <= 0:
                 ended = walker.step >= rules.max_MD_steps
                 walker.status = "finished" if ended else "running"
     losses = [m.valid_loss for m in event.members if m.valid_loss is not None]
@@ -176,6 +177,21 @@ def _trained(state: State, active: ActiveState, event: Trained) -> None:
         if active.stale_epochs >= rules.patience:
             active.reset_optimizer = True
             active.stuck += 1
+
+
+def _go_on_early(state: State, active: ActiveState) -> bool:
+    """Whether walkers may go on before their epochs of training are over.
+
+    Walkers that wait together share epochs; those that wait one by one, as the reference is never
+    to be idle, would have many more, and the reference would be idle after all. So where it lacks
+    work, it is enough that there have been as many epochs as for walkers that wait together.
+    """
+    rules = state.rules
+    n_trained_on = active.n_added - active.n_valid
+    keeps_pace = active.epochs * rules.num_trajectories >= rules.max_epochs_worker * n_trained_on
+    # A group holds one structure in work and one queued.
+    lacks_work = _n_waiting(active) < 2 * rules.reference_groups
+    return rules.asynchronous and keeps_pace and lacks_work
 
 
 def wanted(state: State) -> list[Effect]:

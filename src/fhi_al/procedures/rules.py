@@ -22,6 +22,7 @@ class Rules:
         audit_every: MD steps between sanity checks, or 0 for none.
         final_patience: epochs without improvement that end the convergence of a member.
         n_geometries: structures that trajectories start from.
+        reference_groups: calculations that can go on at the same time.
         converge_imported: train imported models on the imported data first.
         threshold_systems: system of each trajectory, where each system has a threshold of its own;
             else empty.
@@ -68,6 +69,7 @@ class Rules:
     max_label_starts: int = 3
     # Systems.
     n_geometries: int = 1
+    reference_groups: int = 1
     threshold_systems: tuple[str, ...] = ()
     # Fine-tuning.
     converge_imported: bool = False
