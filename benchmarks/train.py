@@ -26,7 +26,7 @@ from tblite.ase import TBLite
 from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.members import Committee, new_members
-from fhi_al.ensemble.train import train_epoch
+from fhi_al.ensemble.train_member import train_epoch
 from fhi_al.run_folder import RunFolder
 from fhi_al.settings import load_inputs
 from fhi_al.structure import Label, Structure, structure_key

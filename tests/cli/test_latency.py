@@ -108,7 +108,7 @@ class Watched:
 def test_a_group_gets_its_next_effect_within_an_optimizer_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fhi_al.ensemble import train
+    from fhi_al.ensemble import train_member
 
     inputs = load_inputs(
         write_inputs(
@@ -134,7 +134,7 @@ def test_a_group_gets_its_next_effect_within_an_optimizer_step(
         return effects
 
     steps: list[tuple[float, float]] = []
-    original = train.step
+    original = train_member.step
 
     def step(*arguments: Any) -> float:
         began = time.perf_counter()
@@ -142,7 +142,7 @@ def test_a_group_gets_its_next_effect_within_an_optimizer_step(
         steps.append((began, time.perf_counter() - began))
         return loss
 
-    monkeypatch.setattr(train, "step", step)
+    monkeypatch.setattr(train_member, "step", step)
     monkeypatch.setattr(controller_module, "wanted", with_more_labels)
     with Journal(folder.journal) as journal:
         joined = join_run(journal, "run", inputs, digest)

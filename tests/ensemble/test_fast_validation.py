@@ -10,7 +10,8 @@ from fhi_al.ensemble import compilation
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.fast_validation import FastValidation
 from fhi_al.ensemble.predict import CommitteePredictor
-from fhi_al.ensemble.train import train, validate
+from fhi_al.ensemble.train import train
+from fhi_al.ensemble.validation import validate
 from fhi_al.md.batch import Batch
 
 

@@ -20,6 +20,7 @@ from mace.tools.scripts_utils import (
 from torch_ema import ExponentialMovingAverage
 
 from fhi_al.ensemble.architecture import ModelSpec, build_model, mace_options
+from fhi_al.ensemble.data import STRESS_LOSSES
 from fhi_al.errors import InputError
 from fhi_al.events import MemberState
 from fhi_al.settings import Inputs
@@ -166,6 +167,19 @@ class Member:
         self.stage_two_scheduler, self.loss = swa.scheduler, swa.loss_fn
         self.best = None
         self.update(stage_two=True, best_loss=None, reference_loss=None, stale_epochs=0)
+
+    @property
+    def outputs(self) -> dict[str, bool]:
+        """What the loss needs from the model."""
+        name = self.options.loss
+        virials = name == "virials"
+        return {"forces": True, "virials": virials, "stress": name in STRESS_LOSSES and not virials}
+
+    def show_weights(self, *, training: bool) -> None:
+        """Tell the schedule-free optimizer, if it is that, which of its two weights to show."""
+        if self.options.optimizer == "schedulefree":
+            optimizer: Any = self.optimizer
+            optimizer.train() if training else optimizer.eval()
 
     # --- weights -------------------------------------------------------------------------------
 

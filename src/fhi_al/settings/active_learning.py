@@ -75,9 +75,9 @@ class ActiveLearning(Section):
     """Labels, over all members, at which the initial dataset ends; nothing: no limit."""
 
     max_epochs_worker: Count = 20
-    """Most epochs of training before a trajectory that added a training label samples again. It goes
-    on earlier, after one training with its label, where the reference would run out of work and all
-    training together keeps pace: max_epochs_worker epochs for num_trajectories labels."""
+    """Most epochs of training before a trajectory that added a training label samples again. It
+    goes on earlier, after one training with its label, where the reference would run out of work
+    and all training together keeps pace: max_epochs_worker epochs for num_trajectories labels."""
 
     max_final_epochs: Count = 500
     """Most epochs of the convergence stage."""
