@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import yaml
+from ase import units
 from scipy.spatial.distance import pdist, squareform
 
 from fhi_al.ensemble.predict import Prediction
+from fhi_al.run_folder import RunFolder
+from fhi_al.settings import load_inputs
 
 
 class Springs:
@@ -67,3 +71,43 @@ def springs():
 @pytest.fixture
 def wells():
     return Wells
+
+
+def geometry_in(atoms):
+    lines = [
+        f"lattice_vector {x!r} {y!r} {z!r}" for x, y, z in atoms.cell.tolist() if atoms.pbc.all()
+    ]
+    # FHI-aims takes Å/ps.
+    velocities = atoms.get_velocities() * units.fs * 1000
+    for i, (x, y, z) in enumerate(atoms.positions.tolist()):
+        lines.append(f"atom {x!r} {y!r} {z!r} {atoms.symbols[i]}")
+        if atoms.constraints and i in atoms.constraints[0].index:
+            lines.append("constrain_relaxation .true.")
+        if velocities.any():
+            lines.append("velocity " + " ".join(map(repr, velocities[i].tolist())))
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def folder(tmp_path, ethanol):
+    """Makes a run folder with settings of ACTIVE_LEARNING, MD and MISC."""
+
+    def make(atoms=ethanol, md=None, misc=None, **active_learning):
+        (tmp_path / "geometry.in").write_text(geometry_in(atoms))
+        sections = {
+            "REFERENCE": {"engine": "xtb"},
+            "ACTIVE_LEARNING": {
+                "initial_sampling": "perturb",
+                "num_trajectories": 3,
+                "skip_step_mlff": 4,
+                "sanity_skip": 12,
+                **active_learning,
+            },
+            "MD": {"temperature": 300, "timestep": 1.0, "friction": 0.02, **(md or {})},
+            "MISC": misc or {},
+        }
+        (tmp_path / "mace_settings.yaml").write_text("")
+        (tmp_path / "active_learning_settings.yaml").write_text(yaml.safe_dump(sections))
+        return RunFolder(load_inputs(tmp_path), "digest")
+
+    return make

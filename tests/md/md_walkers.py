@@ -25,3 +25,14 @@ def start(structures, trajectories=None, velocities=None, **changes):
 
 def integrator(walkers, **changes):
     return Integrator(walkers, [protocol(**changes)] * len(walkers))
+
+
+def finish(generator):
+    """Run a generator to its end: its result, and how often it yielded."""
+    count = 0
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value, count
+        count += 1

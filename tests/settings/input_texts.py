@@ -1,4 +1,11 @@
-"""Contents of input files that several tests use."""
+"""Contents of input files that several tests use, and what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from fhi_al.errors import InputError
+from fhi_al.settings import load_inputs
 
 WATER = """\
 atom 0.0 0.0 0.119 O
@@ -17,3 +24,13 @@ REFERENCE: {engine: xtb}
 ACTIVE_LEARNING: {initial_sampling: perturb}
 MD: {temperature: 300}
 """
+CONTROL = "xc pbe\n"
+ASI = "ACTIVE_LEARNING: {aims_lib_path: libaims.so, species_dir: species}\n"
+
+
+def problems_of(directory: Path) -> list[str]:
+    """What loading refuses a folder for."""
+    with pytest.raises(InputError) as error:
+        load_inputs(directory)
+    assert error.value.exit_code == 2
+    return error.value.problems
