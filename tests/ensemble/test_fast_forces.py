@@ -10,10 +10,11 @@ from ase.neighborlist import neighbor_list
 from code_stand_ins import RightCode, used
 
 from fhi_al.ensemble import compilation
-from fhi_al.ensemble.compilation import Compilation, tensors_of, trace
+from fhi_al.ensemble.compilation import Compilation
 from fhi_al.ensemble.fast_forces import EnergyAndForces, FastForces
 from fhi_al.ensemble.padding import Shape, pad
 from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.ensemble.tracing import tensors_of, trace
 from fhi_al.md.batch import Batch
 from fhi_al.structure import Structure
 
@@ -84,6 +85,24 @@ def test_the_traced_graph_takes_its_weights_from_outside(tiny_models, ethanol, s
         energies, forces = graph(*tensors_of(model), *padded.values())
         np.testing.assert_allclose(energies[:2], exact.energies[member], atol=1e-11)
         np.testing.assert_allclose(forces[:11], exact.forces[member], atol=1e-11)
+
+
+def test_what_edges_read_of_atoms_is_stored(tiny_models, ethanol):
+    """Or compiled code computes it for each edge anew."""
+    predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
+    padded = pad(model_inputs(predictor, batch_of(ethanol)), Shape(2, 11, 100), 3.5)
+    graph, _ = trace(EnergyAndForces(3.5), tiny_models[0], padded)
+    aten = torch.ops.aten
+    gathers = [
+        node
+        for node in graph.graph.nodes
+        if node.target in (aten.gather.default, aten.index.Tensor)
+        and node.args[0].op == "call_function"
+        and len(node.meta["tensor_meta"].shape) == 2
+        and node.meta["tensor_meta"].shape[0] == 100
+    ]
+    assert len(gathers) >= 2 + 2 * len(tiny_models[0].interactions)
+    assert all(node.args[0].target == aten.as_strided.default for node in gathers)
 
 
 def test_code_is_of_use_for_other_data(tiny_mace, ethanol, silicon):

@@ -8,10 +8,10 @@ import torch
 from ensemble_runs import crystals, effect, finish, molecules, run, shared_entries
 
 from fhi_al.ensemble import compilation
-from fhi_al.ensemble.compilation import tensors_of, trace
 from fhi_al.ensemble.data import collate
 from fhi_al.ensemble.fast_gradients import FastGradients, LossAndGradient
 from fhi_al.ensemble.padding import Shape
+from fhi_al.ensemble.tracing import tensors_of, trace
 from fhi_al.ensemble.train import train
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import inspect
 import logging
 import os
 import re
@@ -22,15 +23,15 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from fhi_al.ensemble.contraction import constants_of, sparse_contractions
-from fhi_al.ensemble.padding import Shape, Tensors
+from fhi_al.ensemble import contraction, tracing
+from fhi_al.ensemble.padding import Shape
+from fhi_al.ensemble.tracing import Function, trace
 
 log = logging.getLogger(__name__)
 
@@ -44,22 +45,6 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 def allowed_error(largest: torch.Tensor | float, dtype: torch.dtype) -> float:
     """What rounding explains: the largest error of numbers that are at most so large."""
     return _TOLERANCE[dtype] * float(largest)
-
-
-class Function(Protocol):
-    """What is compiled. Its `repr` says all that it depends on, and it can be pickled."""
-
-    def pad(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> Tensors:
-        """Bring inputs to the shape that code is made for."""
-
-    def __call__(self, model: Any, weights: Tensors, inputs: Tensors) -> tuple[torch.Tensor, ...]:
-        """Compute something.
-
-        Args:
-            model: only its architecture counts.
-            weights: to use: parameters and buffers, by name.
-            inputs: padded.
-        """
 
 
 def cache_folder() -> Path:
@@ -285,10 +270,12 @@ class Compilation:
         model = self._model
         facts = (
             repr(self._function),
+            # Another version of the program may trace the same function to another graph.
+            [inspect.getsource(origin) for origin in (type(self._function), contraction, tracing)],
             # Isolated atoms, scale and shift are tensors that the code takes.
             re.sub(r"(AtomicEnergiesBlock|ScaleShiftBlock)\([^()]*\)", r"\1", repr(model)),
             [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()],
-            [_digest_of(tensor) for tensor in constants_of(model)],
+            [_digest_of(tensor) for tensor in contraction.constants_of(model)],
             self.shape,
             {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in self._inputs.items()},
             torch.__version__,
@@ -306,78 +293,6 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
     process.kill()
     process.wait()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def tensors_of(model: Any, parameters: Iterable[torch.Tensor] | None = None) -> list[torch.Tensor]:
-    """The weights that compiled code takes: parameters, buffers, and the mean number of neighbours.
-
-    Args:
-        model: a MACE model.
-        parameters: to take in place of the model's.
-    """
-    tensors = [*(model.parameters() if parameters is None else parameters), *model.buffers()]
-    like = next(model.parameters())
-    return [
-        *(tensor.detach() for tensor in tensors),
-        *(like.new_tensor(float(block.avg_num_neighbors)) for block in model.interactions),
-    ]
-
-
-def names_of(model: Any) -> list[str]:
-    """The names of what `tensors_of` gives."""
-    return [
-        *(name for name, _ in (*model.named_parameters(), *model.named_buffers())),
-        *(f"interactions.{index}.avg_num_neighbors" for index in range(len(model.interactions))),
-    ]
-
-
-def trace(
-    function: Function, model: Any, inputs: Tensors
-) -> tuple[torch.fx.GraphModule, tuple[torch.Tensor, ...]]:
-    """Write a function as a graph that has all tensors as arguments.
-
-    Args:
-        function: to trace.
-        model: of the architecture.
-        inputs: padded.
-
-    Returns:
-        The graph, and arguments for it: the model's weights, then the inputs.
-    """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    arguments = (*tensors_of(model), *inputs.values())
-    names = names_of(model)
-
-    def flat(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        weights = dict(zip(names, arguments, strict=False))
-        return function(model, weights, dict(zip(inputs, arguments[len(names) :], strict=True)))
-
-    # Twice: TorchScript's functions can be traced, but only then freed of mutations.
-    with sparse_contractions(model), _averages_as_tensors(model):
-        graph = make_fx(flat, tracing_mode="real")(*arguments)
-    graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(*arguments)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph, arguments
-
-
-@contextmanager
-def _averages_as_tensors(model: Any) -> Iterator[None]:
-    """Have the mean numbers of neighbours as buffers for a while.
-
-    They come from the data: code that has them as constants would be of no use for other data.
-    """
-    numbers = [float(block.avg_num_neighbors) for block in model.interactions]
-    for block, number in zip(model.interactions, numbers, strict=True):
-        del block.avg_num_neighbors
-        block.register_buffer("avg_num_neighbors", torch.tensor(number))
-    try:
-        yield
-    finally:
-        for block, number in zip(model.interactions, numbers, strict=True):
-            del block.avg_num_neighbors
-            block.avg_num_neighbors = number
 
 
 def _compile(folder: Path, target: Path) -> None:

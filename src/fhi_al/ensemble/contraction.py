@@ -71,8 +71,7 @@ class _Products:
 
     Attributes:
         order: number of factors.
-        factors: (order, products, features) ones where a feature is the factor, else zeros: a
-            multiplication with this picks features, and can be differentiated as often as is asked.
+        factors: (order, products, features) ones where a feature is the factor, else zeros.
         coefficients: (products, components, paths).
     """
 
@@ -89,15 +88,53 @@ class _Products:
         self.factors = one_hot.to(coupling.dtype)
 
 
+class _Pick(torch.autograd.Function):
+    """Picks features by their number, quickly both ways: a multiplication sums the gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: torch.Tensor, which: torch.Tensor, one_hot: torch.Tensor
+    ) -> torch.Tensor:
+        """Pick from (atoms, features, channels)."""
+        ctx.save_for_backward(which, one_hot)
+        return features[:, which]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        return _put_back(gradient, *ctx.saved_tensors), None, None
+
+
+class _PutBack(torch.autograd.Function):
+    """Sums what belongs to the same feature: the adjoint of `_Pick`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, picked: torch.Tensor, which: torch.Tensor, one_hot: torch.Tensor
+    ) -> torch.Tensor:
+        """Put (atoms, picked features, channels) back."""
+        ctx.save_for_backward(which, one_hot)
+        return one_hot.T @ picked
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        return _pick(gradient, *ctx.saved_tensors), None, None
+
+
+_pick: Any = _Pick.apply
+_put_back: Any = _PutBack.apply
+
+
 def _forward(terms: list[_Products]) -> Any:
     """The method that takes the place of `Contraction.forward`."""
     terms = [term for term in terms if len(term.coefficients)]
-    factors = torch.cat([term.factors.flatten(0, 1) for term in terms])
+    one_hot = torch.cat([term.factors.flatten(0, 1) for term in terms])
+    which = one_hot.argmax(dim=1)
 
     def forward(self: Any, features: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
         """Contract (atoms, channels, features) with one-hot (atoms, elements)."""
         n_atoms, n_channels, _ = features.shape
-        picked = factors @ features.transpose(1, 2)  # (atoms, all factors, channels)
+        # (atoms, all factors, channels)
+        picked = _pick(features.transpose(1, 2), which, one_hot)
         messages = []
         sizes = [term.order * len(term.coefficients) for term in terms]
         for term, part in zip(terms, torch.split(picked, sizes, dim=1), strict=True):

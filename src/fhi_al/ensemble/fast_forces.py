@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.compilation import PATIENCE_SECONDS, Code, tensors_of
+from fhi_al.ensemble.compilation import PATIENCE_SECONDS, Code
 from fhi_al.ensemble.padding import Shape, Tensors, pad
 from fhi_al.ensemble.splitting import Outputs, joined, split
+from fhi_al.ensemble.tracing import tensors_of
 
 Eager = Callable[[Tensors, Sequence[int], bool], Outputs]
 """Evaluates structures with the models themselves: (inputs, members, whether virials too)."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.compilation import allowed_error, tensors_of
+from fhi_al.ensemble.compilation import allowed_error
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.padding import INPUTS
+from fhi_al.ensemble.tracing import tensors_of
 
 log = logging.getLogger(__name__)
 
