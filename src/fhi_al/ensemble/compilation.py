@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 20.0
 """Of eager evaluation before it is worth compiling: shorter runs would not get it back."""
 
+_MAX_FAILURES = 3
+"""Comparisons in a row that go wrong before code is given up."""
+
 # Largest difference that rounding explains, relative to the largest number.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 
@@ -56,6 +59,38 @@ def cache_folder() -> Path:
 # --- code in use -------------------------------------------------------------------------------
 
 
+class Trust:
+    """Trust in code, by comparisons with the eager model.
+
+    Where numbers are badly conditioned (atoms that come too close), rounding alone can exceed what
+    is allowed: the eager path goes on until the next comparison.
+
+    Attributes:
+        due: whether to compare before the code is used.
+        given: whether the last comparison was good.
+        lost: whether several in a row were not, so that the code is wrong.
+    """
+
+    def __init__(self) -> None:
+        self.due = True
+        self.given = False
+        self._failures = 0
+
+    @property
+    def lost(self) -> bool:
+        """See above."""
+        return self._failures >= _MAX_FAILURES
+
+    def doubt(self) -> None:
+        """Compare again before the code is used."""
+        self.due, self.given = True, False
+
+    def compared(self, right: bool) -> None:
+        """Take the result of a comparison."""
+        self.due, self.given = False, right
+        self._failures = 0 if right else self._failures + 1
+
+
 class Code:
     """A function, compiled once that pays, and again where its inputs outgrow it.
 
@@ -66,8 +101,7 @@ class Code:
 
     Attributes:
         path: how the function was evaluated the last time: `eager` or `compiled`.
-        trusted: whether the code was found to be right; its user takes that back when weights
-            change.
+        trust: whether the code was found to be right; its user doubts it when weights change.
         failed: whether there will be no code.
     """
 
@@ -76,7 +110,7 @@ class Code:
     ) -> None:
         self.function = function
         self.path = "eager"
-        self.trusted = False
+        self.trust = Trust()
         self._what = what
         self._patience = patience_seconds
         self._spent = 0.0
@@ -132,7 +166,7 @@ class Code:
         return tuple(results)
 
     def judge(self, error: float, largest: float, unit: str, *, eager: float, fast: float) -> None:
-        """Trust the code, or give it up.
+        """Trust the code, or don't, or give it up.
 
         Args:
             error: of its results, as an absolute difference from the eager path's.
@@ -142,21 +176,25 @@ class Code:
             fast: seconds that the code took.
         """
         allowed = allowed_error(largest, self._dtype)
-        if not error <= allowed:
-            self._give_up(f"compiled code differs by {error:.1e} {unit}, {allowed:.1e} is allowed")
+        self.trust.compared(error <= allowed)
+        if not self.trust.given:
+            reason = f"compiled code differs by {error:.1e} {unit}, {allowed:.1e} is allowed"
+            if self.trust.lost:
+                self._give_up(reason)
+            else:
+                log.info("%s: eager for now, as %s", self._what, reason)
+                self.path = "eager"
         elif self.path == "eager" and fast > eager:
             self._give_up(f"compiled code takes {1e3 * fast:.1f} ms, eager {1e3 * eager:.1f} ms")
-        else:
-            if self.path == "eager":
-                log.info(
-                    "compiled %s: %.1f ms a step, eager %.1f ms; they differ by %.1e %s",
-                    self._what,
-                    1e3 * fast,
-                    1e3 * eager,
-                    error,
-                    unit,
-                )
-            self.trusted = True
+        elif self.path == "eager":
+            log.info(
+                "compiled %s: %.1f ms a step, eager %.1f ms; they differ by %.1e %s",
+                self._what,
+                1e3 * fast,
+                1e3 * eager,
+                error,
+                unit,
+            )
 
     def _prepare(self, model: Any, inputs: Mapping[str, torch.Tensor], needed: Shape) -> None:
         """Get code for inputs of this size: from the cache, or by having it compiled."""
@@ -187,10 +225,11 @@ class Code:
             self._give_up(f"compiling failed: {error}")
         else:
             self._shape, self._dtype = compilation.shape, compilation.dtype
-            self.trusted = False
+            self.trust.doubt()
 
     def _give_up(self, reason: str) -> None:
         self._run, self.failed, self.path = None, True, "eager"
+        self.trust.doubt()
         log.warning("%s: it stays eager: %s", self._what, reason)
 
 

@@ -101,7 +101,7 @@ class FastForces:
         for (virials, capacity), code in list(self._codes.items()):
             if code.function != EnergyAndForces(float(self._model.r_max), virials):
                 del self._codes[virials, capacity]
-            code.trusted = False
+            code.trust.doubt()
 
     def evaluate(
         self, inputs: Tensors, eager: Eager, members: Sequence[int], virials: bool
@@ -177,9 +177,9 @@ class FastForces:
             code.spend(time.perf_counter() - began)
             self._path = code.path
             return out
-        if not code.trusted:
+        if code.trust.due:
             self._check(code, inputs, eager, members, virials)
-        if not code.trusted:
+        if not code.trust.given:
             self._path = code.path
             return eager(inputs, members, virials)
         self._path = code.path = "compiled"

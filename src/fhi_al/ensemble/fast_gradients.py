@@ -165,7 +165,7 @@ class FastGradients:
     def doubt(self) -> None:
         """Compare the code with the model again before it is used."""
         if self._code is not None:
-            self._code.trusted = False
+            self._code.trust.doubt()
 
     def begin(self, train_set: list[AtomicData], batch_size: int) -> None:
         """Get ready for batches of a dataset."""
@@ -196,9 +196,9 @@ class FastGradients:
         inputs = function.inputs(graphs, loss)
         if not code.find(model, inputs, self._needed):
             return None
-        if not code.trusted:
+        if code.trust.due:
             self._check(code, function.compares, member, collate(graphs), inputs)
-        if not code.trusted:
+        if not code.trust.given:
             return None
         code.path = "compiled"
         weights = self._weights_of(model)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.compilation import allowed_error
+from fhi_al.ensemble.compilation import Trust, allowed_error
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.padding import INPUTS
@@ -32,11 +32,11 @@ class FastValidation:
 
     def __init__(self, forces: FastForces) -> None:
         self._forces = forces
-        self._trusted = self._failed = False
+        self._trust = Trust()
 
     def doubt(self) -> None:
         """Compare the code with the model again before it is used."""
-        self._trusted = False
+        self._trust.doubt()
 
     def predict(self, member: Member, batch: Any, eager: Callable[[], Prediction]) -> Prediction:
         """Predict for a batch of MACE's loader, by code if there is some.
@@ -46,22 +46,23 @@ class FastValidation:
             batch: of labels.
             eager: predicts the same with the model itself.
         """
-        if self._failed:
+        if self._trust.lost or not (self._trust.due or self._trust.given):
             return eager()
         weights = tensors_of(member.model, member.averaged())
         found = self._forces.evaluate_one(weights, {name: batch[name] for name in INPUTS})
         if found is None:
             return eager()
         energies, forces = found
-        if not self._trusted:
+        if self._trust.due:
             exact = eager()
             for name, ours in (("energy", energies), ("forces", forces)):
                 true = exact[name]
                 assert true is not None
                 error = float((ours - true).detach().abs().max())
                 if not error <= allowed_error(true.detach().abs().max(), true.dtype):
-                    log.warning("validation stays eager: compiled code is off by %.1e", error)
-                    self._failed = True
+                    self._trust.compared(False)
+                    if self._trust.lost:
+                        log.warning("validation stays eager: compiled code is off by %.1e", error)
                     return exact
-            self._trusted = True
+            self._trust.compared(True)
         return {"energy": energies, "forces": forces}

@@ -185,7 +185,7 @@ class _DryRun:
             parallel_engine=engine_class(inputs.reference.engine).parallel,
             eager=models.eager,
             compiled=compiled,
-            # Code depends on the E0s and the scale: the run compiles its own.
+            # Code is made for sizes of batches: the run may have to compile its own.
             compiled_after_s=COMPILED_AFTER_S,
             sample_step_s=sample_step_s,
         )
