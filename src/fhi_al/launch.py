@@ -25,22 +25,11 @@ from fhi_al.narrator import Narrator, StageLog, start_logging
 from fhi_al.on_all_ranks import on_all_ranks
 from fhi_al.opening import Joined, join_run
 from fhi_al.outcome import describe_stop, keep_traceback
-from fhi_al.parallel.channels import (
-    Channel,
-    gather,
-    share,
-)
+from fhi_al.parallel.channels import Channel, gather, share
 from fhi_al.parallel.crew import Crew, Plan
 from fhi_al.parallel.placement import describe_places
-from fhi_al.parallel.workers import (
-    describe_failure,
-    report_failure,
-)
-from fhi_al.parallel.world import (
-    abort,
-    alone_for_ase,
-    peak_memory_mb,
-)
+from fhi_al.parallel.workers import describe_failure, report_failure
+from fhi_al.parallel.world import abort, alone_for_ase, peak_memory_mb
 from fhi_al.procedures.state import State
 from fhi_al.reference.black_box import forget_deaths, read_deaths
 from fhi_al.reference.engine import engine_class

@@ -183,15 +183,15 @@ def _go_on_early(state: State, active: ActiveState) -> bool:
     """Whether walkers may go on before their epochs of training are over.
 
     Walkers that wait together share epochs; those that wait one by one, as the reference is never
-    to be idle, would have many more, and the reference would be idle after all. So where it lacks
-    work, it is enough that there have been as many epochs as for walkers that wait together.
+    to be idle, would have many more, and the reference would be idle after all. So where it runs
+    out of work, it is enough that there have been as many epochs as for walkers that wait together.
     """
     rules = state.rules
     n_trained_on = active.n_added - active.n_valid
     keeps_pace = active.epochs * rules.num_trajectories >= rules.max_epochs_worker * n_trained_on
-    # A group holds one structure in work and one queued.
-    lacks_work = _n_waiting(active) < 2 * rules.reference_groups
-    return rules.asynchronous and keeps_pace and lacks_work
+    # A group holds one structure in work and one queued: then there is none behind these.
+    runs_dry = _n_waiting(active) <= 2 * rules.reference_groups
+    return rules.asynchronous and keeps_pace and runs_dry
 
 
 def wanted(state: State) -> list[Effect]:
