@@ -7,7 +7,8 @@ sleeps until its calculation has taken as long as it is told to, and so leaves t
 ML ranks. A first run fills the cache of compiled code. One with a reference that costs nothing
 tells what a label costs in molecular dynamics and training without overlap. With overlap it costs
 more, as walkers that don't wait together share fewer epochs. So there are two kinds of equal cost;
-the bound has equal terms in the second. In the last run the reference costs several times as much.
+the bound has equal terms in the second. The committees of both runs are tested as in ethanol.py. In
+the last run the reference costs several times as much.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ethanol import cached, force_errors
 
 from fhi_al.accounting import Span, account, commands, shares
 from fhi_al.journal import read_journal
@@ -151,6 +153,12 @@ def measure(folder: Path) -> Measured:
     )
 
 
+def force_mae(folder: Path) -> float:
+    """In meV/Å, of a run's committee on structures from molecular dynamics with the reference."""
+    test = cached(HERE / "out" / "ethanol-test.xyz", 200, seed=1)
+    return force_errors(sorted((folder / "model").glob("*.model")), test)["mean of models"]
+
+
 def show(title: str, measured: Measured) -> None:
     print(
         f"{title}: {measured.wall:.0f} s for {measured.labels} labels; "
@@ -206,6 +214,11 @@ def main() -> None:
         print(
             f"  faster than without overlap: {apart.wall / together.wall:.2f} times "
             "(target: at least 1.6)"
+        )
+        errors = [force_mae(arguments.out / f"equal-{what}-{how}") for how in ("apart", "together")]
+        print(
+            f"  force MAE of the committee: {errors[0]:.0f} meV/Å without overlap, "
+            f"{errors[1]:.0f} with it"
         )
         return together
 
