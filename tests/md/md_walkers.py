@@ -1,8 +1,13 @@
 """Walkers for tests, by the shortest way."""
 
+from fhi_al import effects
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.protocol import Protocol, Ramp
 from fhi_al.md.walker import Walkers
+
+FACTORS = (0.9, 1.0, 1.1)
+# A history with which no walker will ever cross.
+QUIET = {"histories": (effects.History("", (1e9,) * 20, 20),)}
 
 
 def protocol(temperature=300.0, pressure=0.0, **changes):
@@ -36,3 +41,27 @@ def finish(generator):
         except StopIteration as stop:
             return stop.value, count
         count += 1
+
+
+def effect(**changes):
+    trajectories = changes.get("trajectories", (0, 1, 2))
+    n = len(trajectories)
+    return effects.Advance(
+        **{
+            "id": "advance-1",
+            "walkers": None,
+            "trajectories": trajectories,
+            "resets": (),
+            "weights": "train-1",
+            "histories": (),
+            "checks_left": (500,) * n,
+            "steps_left": (20,) * n,
+            "audits_due": (-1,) * n,
+            **changes,
+        }
+    )
+
+
+def sample_effect(**changes):
+    defaults = {"id": "sample-1", "method": "foundation", "count": 3, "first": 0, "walkers": None}
+    return effects.Sample(**{**defaults, **changes})

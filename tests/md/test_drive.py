@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from md_walkers import protocol
-from test_engine import finish
+from md_walkers import finish, protocol
 
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.md.bias import Bias

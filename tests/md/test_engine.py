@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from md_walkers import finish
+from md_walkers import FACTORS, QUIET, effect, finish
 
 from fhi_al import effects
 from fhi_al.codec import from_json, to_json
@@ -13,29 +13,6 @@ from fhi_al.ensemble.predict import CommitteePredictor, Prediction
 from fhi_al.md import engine
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.structure import Label, structure_key
-
-FACTORS = (0.9, 1.0, 1.1)
-# A history with which no walker will ever cross.
-QUIET = {"histories": (effects.History("", (1e9,) * 20, 20),)}
-
-
-def effect(**changes):
-    trajectories = changes.get("trajectories", (0, 1, 2))
-    n = len(trajectories)
-    return effects.Advance(
-        **{
-            "id": "advance-1",
-            "walkers": None,
-            "trajectories": trajectories,
-            "resets": (),
-            "weights": "train-1",
-            "histories": (),
-            "checks_left": (500,) * n,
-            "steps_left": (20,) * n,
-            "audits_due": (-1,) * n,
-            **changes,
-        }
-    )
 
 
 def test_walkers_move_to_their_end(folder, springs):

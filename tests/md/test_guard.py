@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from ase import units
-from md_walkers import start
-from test_engine import FACTORS, QUIET, Bomb, effect, finish, folder, sample_effect
+from md_walkers import FACTORS, QUIET, effect, finish, sample_effect, start
+from test_engine import Bomb
 
 from fhi_al import effects
 from fhi_al.ensemble.predict import CommitteePredictor, Prediction
@@ -20,8 +20,6 @@ from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.settings.md import MdSettings
 from fhi_al.structure import Label, Structure, structure_key
-
-__all__ = ["folder"]  # a fixture
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import write
-from test_engine import effect, finish, sample_effect
+from md_walkers import effect, finish, sample_effect
 
 from fhi_al import effects
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.emt import EMT
-from md_walkers import finish
+from md_walkers import finish, sample_effect
 
 from fhi_al import effects
 from fhi_al.ensemble.predict import CalculatorDriver
@@ -13,11 +13,6 @@ from fhi_al.md import engine
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.structure import Label, structure_key
-
-
-def sample_effect(**changes):
-    defaults = {"id": "sample-1", "method": "foundation", "count": 3, "first": 0, "walkers": None}
-    return effects.Sample(**{**defaults, **changes})
 
 
 def test_samples_of_a_pretrained_model(folder, silicon):
