@@ -68,7 +68,6 @@ class Trust:
     Attributes:
         due: whether to compare before the code is used.
         given: whether the last comparison was good.
-        lost: whether several in a row were not, so that the code is wrong.
     """
 
     def __init__(self) -> None:
@@ -78,7 +77,7 @@ class Trust:
 
     @property
     def lost(self) -> bool:
-        """See above."""
+        """Whether several comparisons in a row were not good, so that the code is wrong."""
         return self._failures >= _MAX_FAILURES
 
     def doubt(self) -> None:
