@@ -12,7 +12,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fhi_al.accounting import KINDS
 from fhi_al.effects import Advance, Effect, Evaluate, Export, Import, Isolate, Label, Sample, Train
@@ -247,7 +247,9 @@ def forecast(
     Returns:
         What it takes if no accuracy is reached before its time: as the settings allow at most.
     """
-    state = step(None, opened)
+    # What the settings say of the ranks is another split's.
+    settings = {**opened.settings, "reference_groups": len(split.groups)}
+    state = step(None, replace(opened, settings=settings))
     waiter = _Waiter(state.rules, costs, shape, split)
     depth = _QUEUE_DEPTH if state.rules.asynchronous and not split.alone else 1
     free_at = {"ml": startup_s, **{f"reference{g}": startup_s for g in range(len(split.groups))}}
