@@ -60,6 +60,7 @@ AL: dict[str, dict[str, Any]] = {
     },
     "MD": {"temperature_K": 200},
     "REFERENCE": {"engine": "xtb"},
+    "PARALLEL": {"ml_ranks": "auto"},
     "MISC": {"report": False},  # some seconds each; the runs that are about it ask for it
 }
 

@@ -38,8 +38,18 @@ def test_layouts(size, ml_ranks, groups, gpus, ml, reference) -> None:
     [(2, 1, 0, 1), (3, 1, 0, 2), (9, 1, 0, 4), (4, 2, 0, 2), (4, 1, 1, 1)],
 )
 def test_ranks_that_a_serial_engine_would_leave_idle_learn(size, groups, gpus, n_ml) -> None:
-    layout = plan_layout(size, None, groups, gpus, parallel_engine=False, most_ml=4)
+    layout = plan_layout(size, "auto", groups, gpus, parallel_engine=False, most_ml=4)
     assert len(layout.ml) == n_ml
+
+
+def test_without_being_asked_for_they_do_not():
+    layout = plan_layout(6, None, 1, 0, parallel_engine=False, most_ml=4)
+    assert layout.ml == (0,)
+
+
+def test_auto_leaves_ranks_to_a_parallel_engine_and_to_one_rank() -> None:
+    assert plan_layout(6, "auto", 1, 0, parallel_engine=True, most_ml=4).ml == (0,)
+    assert plan_layout(1, "auto", 1, 0, parallel_engine=False, most_ml=4).ml == (0,)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +62,7 @@ def test_impossible_layouts_are_refused(size: int, ml_ranks: int | None, groups:
 
 @given(
     size=st.integers(1, 600),
-    ml_ranks=st.none() | st.integers(1, 8),
+    ml_ranks=st.none() | st.just("auto") | st.integers(1, 8),
     groups=st.integers(1, 300),
     gpus=st.integers(0, 8),
 )

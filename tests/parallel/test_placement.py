@@ -35,8 +35,13 @@ def test_ranks_that_differ_in_nothing_share_a_line() -> None:
 def test_ranks_that_a_serial_engine_leaves_idle_are_said_to_be() -> None:
     found = places(plan_layout(4, 1, 1, 0), parallel_engine=False)
     assert [place.workers for place in found] == [("ml",), ("reference0",), (), ()]
-    assert lines(found)[-1][0] == "2-3"
-    assert lines(found)[-1][2] == "idle"
+    (idle,) = (line for line in lines(found) if line[0] == "2-3")
+    assert idle[2] == "idle"
+    assert "2 of these ranks have nothing to do" in describe_places(found)
+    busy = places(
+        plan_layout(4, "auto", 1, 0, parallel_engine=False, most_ml=4), parallel_engine=False
+    )
+    assert "nothing to do" not in describe_places(busy)
 
 
 def test_one_rank_has_all_roles() -> None:

@@ -6,6 +6,7 @@ import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fhi_al.errors import InputError
 
@@ -50,7 +51,7 @@ def visible_gpus() -> int:
 
 def plan_layout(
     size: int,
-    ml_ranks: int | None,
+    ml_ranks: int | Literal["auto"] | None,
     reference_groups: int,
     n_gpus: int,
     *,
@@ -61,29 +62,30 @@ def plan_layout(
 
     Args:
         size: ranks in all.
-        ml_ranks: as the user set it, or None: one for each GPU of the first node, at least one.
+        ml_ranks: as the user set it. None: one for each GPU of the first node, at least one.
+            "auto": where there is no GPU, also the ranks that would idle in a reference group.
         reference_groups: as the user set it.
         n_gpus: visible GPUs on the first node.
-        parallel_engine: whether the reference uses more than one rank of a group. If not, and
-            there is no GPU, ranks that would idle in a group learn instead.
+        parallel_engine: whether the reference uses more than one rank of a group.
         most_ml: ranks that the ML group can use.
 
     Raises:
         InputError: the ranks don't suffice for what is asked.
     """
+    given = ml_ranks if isinstance(ml_ranks, int) else None
     if size == 1:
         problems = [
             f"PARALLEL.{name}: {value} is not possible on one rank; "
             f"start the program with mpirun -n {value + 1} or more"
-            for name, value in (("ml_ranks", ml_ranks or 1), ("reference_groups", reference_groups))
+            for name, value in (("ml_ranks", given or 1), ("reference_groups", reference_groups))
             if value > 1
         ]
         if problems:
             raise InputError(problems)
         return Layout(1, (0,), ((0,),))
-    # Without a setting, GPUs beyond the ranks are left alone rather than refused.
-    useful = n_gpus if n_gpus or parallel_engine else most_ml
-    n_ml = ml_ranks or max(1, min(useful, size - reference_groups))
+    fills = ml_ranks == "auto" and not n_gpus and not parallel_engine
+    # Without a number, GPUs beyond the ranks are left alone rather than refused.
+    n_ml = given or max(1, min(most_ml if fills else n_gpus, size - reference_groups))
     rest = size - n_ml
     if rest < reference_groups:
         raise InputError(

@@ -56,7 +56,7 @@ def _group(place: Place) -> str:
 
 
 def describe_places(places: Sequence[Place]) -> str:
-    """A table of all ranks; neighbours that differ in nothing share a line.
+    """A table of all ranks, and what could be better; neighbours that are alike share a line.
 
     Args:
         places: of all ranks, in their order.
@@ -70,5 +70,12 @@ def describe_places(places: Sequence[Place]) -> str:
         span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]}-{ranks[-1]}"
         table.add_row(span, *row)
     text = io.StringIO()
-    Console(file=text, width=_WIDTH, highlight=False, force_terminal=False).print(table)
+    console = Console(file=text, width=_WIDTH, highlight=False, force_terminal=False)
+    console.print(table)
+    if idle := sum(not place.workers for place in places):
+        console.print(
+            f"{idle} of these ranks {'has' if idle == 1 else 'have'} nothing to do, as this "
+            "reference uses one rank of a group. Raise PARALLEL.ml_ranks (auto: as many as help) "
+            "or reference_groups, or start fewer ranks."
+        )
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

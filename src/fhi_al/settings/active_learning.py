@@ -261,10 +261,10 @@ class ActiveLearning(Section):
 class Parallel(Section):
     """PARALLEL: how the ranks of `mpirun` share the work."""
 
-    ml_ranks: Count | None = None
-    """Ranks for molecular dynamics and training. Nothing: one for each GPU; without a GPU one, or,
-    with a reference that uses a single rank of each group (all but asi), the ranks that would
-    idle."""
+    ml_ranks: Count | Literal["auto"] | None = None
+    """Ranks for molecular dynamics and training. Nothing: one for each GPU of the first node, and
+    one without a GPU. `auto`: without a GPU, also the ranks that would idle in the groups of a
+    reference that uses one rank of each (all but asi)."""
 
     reference_groups: Count = 1
     """Groups of ranks that each drive one reference engine."""
