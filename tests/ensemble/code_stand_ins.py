@@ -8,6 +8,7 @@ from fhi_al.ensemble.tracing import names_of
 class RightCode:
     """Stands for code that is in the cache for the full shape, and later for half of it."""
 
+    kind = "compiled"
     cached = (5,)
 
     def __init__(self, function, model, inputs, shape):

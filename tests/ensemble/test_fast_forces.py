@@ -10,6 +10,7 @@ import torch
 from ase.neighborlist import neighbor_list
 from code_stand_ins import RightCode, used
 
+from fhi_al.ensemble import code as fast_code
 from fhi_al.ensemble import compilation
 from fhi_al.ensemble.compilation import Compilation
 from fhi_al.ensemble.fast_forces import EnergyAndForces, FastForces
@@ -237,6 +238,8 @@ def test_compiled_in_the_background_then_from_the_cache(tiny_mace, ethanol, sili
 class WrongCode:
     """Stands for compiled code that gives wrong forces."""
 
+    kind = "compiled"
+
     def __init__(self, *args):
         self.shape = Shape(4, 30, 900)
         self.dtype = torch.float32
@@ -250,7 +253,7 @@ class WrongCode:
 
 def test_wrong_code_is_not_used(tiny_models, ethanol, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(compilation, "Compilation", WrongCode)
+    monkeypatch.setattr(fast_code, "Compilation", WrongCode)
     predictor = CommitteePredictor(tiny_models, dtype=torch.float32, fast=FastForces(1))
     batch = batch_of(ethanol)
     expected = CommitteePredictor(tiny_models, dtype=torch.float32).predict(batch)
@@ -267,7 +270,7 @@ def test_wrong_code_is_not_used(tiny_models, ethanol, monkeypatch, caplog):
 def test_code_that_rounding_made_look_wrong_is_compared_again(
     tiny_models, ethanol, monkeypatch, caplog
 ):
-    monkeypatch.setattr(compilation, "Compilation", RightCode)
+    monkeypatch.setattr(fast_code, "Compilation", RightCode)
     monkeypatch.setattr(RightCode, "cached", (2,))
     fast = FastForces(1)
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64, fast=fast)
@@ -278,11 +281,11 @@ def test_code_that_rounding_made_look_wrong_is_compared_again(
         predictor.predict(batch, predictor.neighbor_lists())
         return predictor.path
 
-    monkeypatch.setattr(compilation.Code, "judge", lambda self, *_, **__: trust(self))
+    monkeypatch.setattr(fast_code.Code, "judge", lambda self, *_, **__: trust(self))
     assert path_after_training() == "compiled"
     monkeypatch.undo()
     (code,) = fast._codes.values()
-    for _ in range(compilation._MAX_FAILURES):
+    for _ in range(fast_code._MAX_FAILURES):
         code.judge(1.0, 1.0, "eV/Å", eager=1.0, fast=0.1)
         assert not code.trust.given
         code.judge(1e-12, 1.0, "eV/Å", eager=1.0, fast=0.1)
@@ -329,13 +332,13 @@ def trust(code):
 
 def test_few_structures_use_code_of_their_size(tiny_models, ethanol, monkeypatch):
     """Not before it is there, which is not before padding has cost enough."""
-    monkeypatch.setattr(compilation, "Compilation", RightCode)
+    monkeypatch.setattr(fast_code, "Compilation", RightCode)
     monkeypatch.setattr(RightCode, "cached", (5,))
     begun = []
     monkeypatch.setattr(RightCode, "begin", lambda self: begun.append(self.shape), raising=False)
     monkeypatch.setattr(RightCode, "finished", lambda self: False, raising=False)
     # It is no faster than what it stands for.
-    monkeypatch.setattr(compilation.Code, "judge", lambda self, *_, **__: trust(self))
+    monkeypatch.setattr(fast_code.Code, "judge", lambda self, *_, **__: trust(self))
     fast = FastForces(4, patience_seconds=0.0)
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float64, fast=fast)
     expected = CommitteePredictor(tiny_models[:1], dtype=torch.float64)
@@ -360,9 +363,9 @@ def test_few_structures_use_code_of_their_size(tiny_models, ethanol, monkeypatch
 
 def test_one_member_is_compared_after_each_training(tiny_models, ethanol, monkeypatch):
     """All of them before the first use."""
-    monkeypatch.setattr(compilation, "Compilation", RightCode)
+    monkeypatch.setattr(fast_code, "Compilation", RightCode)
     monkeypatch.setattr(RightCode, "cached", (2,))
-    monkeypatch.setattr(compilation.Code, "judge", lambda self, *_, **__: trust(self))
+    monkeypatch.setattr(fast_code.Code, "judge", lambda self, *_, **__: trust(self))
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64, fast=FastForces(1))
     asked: list[list[int]] = []
     ask = predictor._ask
@@ -380,9 +383,9 @@ def test_one_member_is_compared_after_each_training(tiny_models, ethanol, monkey
 
 def test_large_structures_are_not_evaluated_together(tiny_models, ethanol, silicon, monkeypatch):
     """They would not fit into a processor's cache."""
-    monkeypatch.setattr(compilation, "Compilation", RightCode)
+    monkeypatch.setattr(fast_code, "Compilation", RightCode)
     monkeypatch.setattr(RightCode, "cached", (2, 3, 5))
-    monkeypatch.setattr(compilation.Code, "judge", lambda self, *_, **__: trust(self))
+    monkeypatch.setattr(fast_code.Code, "judge", lambda self, *_, **__: trust(self))
     expected = CommitteePredictor(tiny_models, dtype=torch.float64)
     crystal = silicon.repeat(6)
     n_edges = len(neighbor_list("i", crystal, 3.5))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ensemble_runs import crystals, effect, finish, molecules, run, shared_entries
 
-from fhi_al.ensemble import compilation
+from fhi_al.ensemble import code as fast_code
 from fhi_al.ensemble.data import collate
 from fhi_al.ensemble.fast_gradients import FastGradients, LossAndGradient
 from fhi_al.ensemble.padding import Shape
@@ -90,7 +90,7 @@ def test_compiled_training_is_eager_training(make_folder, caplog):
         finish(train(again, folder, None, "cpu", fast=fast))
         time.sleep(0.2)
     assert fast.path == "compiled"
-    assert "compiled the gradients of training" in caplog.text
+    assert "the gradients of training, compiled: " in caplog.text
 
     further = effect(entries, id="train-2", weights="train-0", epochs=3)
     compiled, seen = finish(train(further, folder, None, "cpu", fast=fast))
@@ -109,6 +109,8 @@ def test_compiled_training_is_eager_training(make_folder, caplog):
 class WrongCode:
     """Stands for compiled code that gives wrong gradients."""
 
+    kind = "compiled"
+
     def __init__(self, function, model, inputs, shape):
         self.shape = shape
         self.dtype = torch.float64
@@ -126,7 +128,7 @@ class WrongCode:
 
 def test_wrong_code_is_not_used(make_folder, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(compilation, "Compilation", WrongCode)
+    monkeypatch.setattr(fast_code, "Compilation", WrongCode)
     labels = molecules()
     folder = make_folder(labels=labels)
     asked = effect(shared_entries(labels), epochs=2)

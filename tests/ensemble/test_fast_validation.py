@@ -6,7 +6,7 @@ import torch
 from code_stand_ins import RightCode, used
 from ensemble_runs import crystals, effect, finish, molecules, run, shared_entries
 
-from fhi_al.ensemble import compilation
+from fhi_al.ensemble import code as fast_code
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.fast_validation import FastValidation
 from fhi_al.ensemble.predict import CommitteePredictor
@@ -34,10 +34,10 @@ def moved(committee, labels, count):
 
 @pytest.fixture
 def in_cache(monkeypatch):
-    monkeypatch.setattr(compilation, "Compilation", RightCode)
+    monkeypatch.setattr(fast_code, "Compilation", RightCode)
     monkeypatch.setattr(RightCode, "cached", (3,))
     # It is no faster than what it stands for.
-    monkeypatch.setattr(compilation.Code, "judge", trust)
+    monkeypatch.setattr(fast_code.Code, "judge", trust)
 
 
 def test_the_numbers_are_those_of_the_model(make_folder, in_cache):

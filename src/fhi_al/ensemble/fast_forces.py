@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.compilation import PATIENCE_SECONDS, Code
+from fhi_al.ensemble.code import PATIENCE_SECONDS, Code, clock
 from fhi_al.ensemble.padding import Shape, Tensors, pad
 from fhi_al.ensemble.splitting import Outputs, joined, split
 from fhi_al.ensemble.tracing import tensors_of
@@ -72,20 +72,24 @@ class FastForces:
         expected: structures that usually move together.
         patience_seconds: of eager evaluation, or of evaluated padding, before code is compiled that
             is not in the cache.
+        insist: whether right code is used even where it is slower than the eager path.
     """
 
-    def __init__(self, expected: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, expected: int, patience_seconds: float = PATIENCE_SECONDS, *, insist: bool = False
+    ) -> None:
         self._capacities = [expected]
         while self._capacities[0] > 1:
             self._capacities.insert(0, (self._capacities[0] + 1) // 2)
         self._patience = patience_seconds
+        self._insist = insist
         self._codes: dict[tuple[bool, int], Code] = {}
         self._path = "eager"
         self._n_checks = 0
 
     @property
     def path(self) -> str:
-        """How forces were computed the last time: `eager` or `compiled`."""
+        """How forces were computed the last time: `eager`, `compiled` or `CUDA graph`."""
         return self._path
 
     @property
@@ -97,7 +101,9 @@ class FastForces:
         """Take other models, or the same with other weights."""
         self._model = models[0]
         self._weights = [tensors_of(model) for model in models]
-        self._message = max(block.conv_tp.irreps_out.dim for block in self._model.interactions)
+        self._device = self._weights[0][0].device
+        if self._device.type == "cpu":
+            self._message = max(block.conv_tp.irreps_out.dim for block in self._model.interactions)
         for (virials, capacity), code in list(self._codes.items()):
             if code.function != EnergyAndForces(float(self._model.r_max), virials):
                 del self._codes[virials, capacity]
@@ -140,7 +146,7 @@ class FastForces:
         known = {
             size: code
             for size in self._fitting(inputs)
-            if (code := self._codes.get((False, size))) and code.path == "compiled"
+            if (code := self._codes.get((False, size))) and code.in_use
         }
         if not known:
             return None
@@ -154,6 +160,8 @@ class FastForces:
 
     def _fitting(self, inputs: Tensors) -> list[int]:
         """The capacities for which structures like these are not too much for one evaluation."""
+        if self._device.type != "cpu":
+            return self._capacities
         numbers = inputs["edge_index"].shape[1] * self._message / len(inputs["head"])
         return [size for size in self._capacities if size == 1 or size * numbers <= _MESSAGES]
 
@@ -182,7 +190,8 @@ class FastForces:
         if not code.trust.given:
             self._path = code.path
             return eager(inputs, members, virials)
-        self._path = code.path = "compiled"
+        code.in_use = True
+        self._path = code.path
         out = self._run(code, inputs, members)
         padding = 1 - capacities[0] / capacity
         self._code(virials, capacities[0]).spend(padding * (time.perf_counter() - began))
@@ -194,7 +203,9 @@ class FastForces:
             what = "the committee's forces and stress" if virials else "the committee's forces"
             if capacity < self._capacities[-1]:
                 what += f" for up to {capacity} trajectories" if capacity > 1 else " for one"
-            self._codes[virials, capacity] = Code(function, what, self._patience)
+            self._codes[virials, capacity] = Code(
+                function, what, self._patience, insist=self._insist
+            )
         return self._codes[virials, capacity]
 
     def _check(
@@ -205,17 +216,17 @@ class FastForces:
         Before its first use, code is compared for all members; after each training for one of them,
         in turn: nothing but weights is new then.
         """
-        if code.path == "compiled":
+        if code.in_use:
             self._n_checks += 1
             members = [members[self._n_checks % len(members)]]
-        began = time.perf_counter()
+        began = clock(self._device)
         _, exact, exact_virials = eager(inputs, members, virials)
-        slow = time.perf_counter() - began
+        slow = clock(self._device) - began
         fast = math.inf
-        for _ in range(1 if code.path == "compiled" else 3):
-            began = time.perf_counter()
+        for _ in range(1 if code.in_use else 3):
+            began = clock(self._device)
             _, forces, found_virials = self._run(code, inputs, members)
-            fast = min(fast, time.perf_counter() - began)
+            fast = min(fast, clock(self._device) - began)
         largest = float(exact.abs().max())
         if not math.isfinite(largest):
             return

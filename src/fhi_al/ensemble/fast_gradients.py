@@ -14,7 +14,7 @@ from mace.data import AtomicData
 from mace.modules import loss as losses
 from torch.overrides import TorchFunctionMode
 
-from fhi_al.ensemble.compilation import Code
+from fhi_al.ensemble.code import Code
 from fhi_al.ensemble.data import collate, stacked
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.padding import INPUTS, Shape, Tensors, fill, pad
@@ -143,10 +143,12 @@ class FastGradients:
 
     Args:
         patience_seconds: of eager steps before code is compiled that is not in the cache.
+        insist: whether right code is used even where it is slower than the eager path.
     """
 
-    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, patience_seconds: float = PATIENCE_SECONDS, *, insist: bool = False) -> None:
         self._patience = patience_seconds
+        self._insist = insist
         self._code: Code | None = None
         self._needed: Shape | None = None
         self._trained: set[str] = set()
@@ -191,7 +193,8 @@ class FastGradients:
         model: Any = member.model
         function = LossAndGradient(float(model.r_max), type(loss))
         if self._code is None or self._code.function != function:
-            self._code = Code(function, "the gradients of training", self._patience)
+            what = "the gradients of training"
+            self._code = Code(function, what, self._patience, insist=self._insist)
         code = self._code
         inputs = function.inputs(graphs, loss)
         if not code.find(model, inputs, self._needed):
@@ -200,7 +203,7 @@ class FastGradients:
             self._check(code, function.compares, member, collate(graphs), inputs)
         if not code.trust.given:
             return None
-        code.path = "compiled"
+        code.in_use = True
         weights = self._weights_of(model)
         value, *gradients = code(weights.tensors, inputs)
         known = [
@@ -237,7 +240,7 @@ class FastGradients:
         loss.backward()
         slow = time.perf_counter() - began
         fast = math.inf
-        for _ in range(1 if code.path == "compiled" else 3):
+        for _ in range(1 if code.in_use else 3):
             began = time.perf_counter()
             results = code(tensors_of(member.model), inputs)
             fast = min(fast, time.perf_counter() - began)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.compilation import Trust, allowed_error
+from fhi_al.ensemble.code import Trust, allowed_error
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.padding import INPUTS

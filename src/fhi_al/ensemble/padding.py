@@ -135,7 +135,7 @@ def pad(inputs: Mapping[str, torch.Tensor], shape: Shape, cutoff: float) -> Tens
         "cell": torch.cat([inputs["cell"], cells]),
         "batch": torch.cat([inputs["batch"], owner]),
         "ptr": torch.cat([inputs["ptr"], ends]),
-        "head": inputs["head"].new_full((shape.structures,), int(inputs["head"][0])),
+        "head": inputs["head"][:1].repeat(shape.structures),
     }
 
 

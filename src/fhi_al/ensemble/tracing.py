@@ -75,7 +75,7 @@ def trace(
         return function(model, weights, dict(zip(inputs, arguments[len(names) :], strict=True)))
 
     # Twice: TorchScript's functions can be traced, but only then freed of mutations.
-    with sparse_contractions(model), _averages_as_tensors(model):
+    with sparse_contractions(model), averages_as_tensors(model):
         graph = make_fx(flat, tracing_mode="real")(*arguments)
     graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(*arguments)
     graph.graph.eliminate_dead_code()
@@ -122,7 +122,7 @@ def _store_what_is_gathered(
 
 
 @contextmanager
-def _averages_as_tensors(model: Any) -> Iterator[None]:
+def averages_as_tensors(model: Any) -> Iterator[None]:
     """Have the mean numbers of neighbours as buffers for a while.
 
     They come from the data: code that has them as constants would be of no use for other data.

@@ -203,7 +203,7 @@ class MlWorker:
         """Have what compiles, and uses the code."""
         if self._forces is not None:
             return
-        from fhi_al.ensemble.compilation import PATIENCE_SECONDS as FOR_FORCES
+        from fhi_al.ensemble.code import PATIENCE_SECONDS as FOR_FORCES
         from fhi_al.ensemble.fast_forces import FastForces
         from fhi_al.ensemble.fast_gradients import PATIENCE_SECONDS as FOR_GRADIENTS
         from fhi_al.ensemble.fast_gradients import FastGradients
