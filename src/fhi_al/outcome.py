@@ -11,6 +11,7 @@ from fhi_al.errors import InputError, StorageError
 from fhi_al.events import Goal
 from fhi_al.files import write_text
 from fhi_al.journal import read_journal
+from fhi_al.parallel.world import launcher
 from fhi_al.procedures.state import State
 from fhi_al.run_folder import RunFolder
 from fhi_al.settings import AL_FILE, MACE_FILE, Inputs, resolved_yaml
@@ -101,4 +102,4 @@ def describe_stop(reason: str, state: State, size: int) -> str:
 def command_line(size: int) -> str:
     """This command, as it can be given again."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return shlex.join([*(["mpirun", "-n", str(size)] if size > 1 else []), *words])
+    return shlex.join([*([*launcher().split(), "-n", str(size)] if size > 1 else []), *words])

@@ -13,6 +13,8 @@ import torch
 from ase.calculators.calculator import Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from fhi_al.ensemble.code import allowed_error
+from fhi_al.ensemble.cueq import CuEquivariance
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.padding import Tensors
 from fhi_al.ensemble.splitting import Outputs, joined, split
@@ -85,6 +87,7 @@ class CommitteePredictor:
             in the batch (deterministic mode).
         skin: of neighbour lists for molecular dynamics, in Å.
         fast: compiles in the background; None: everything stays eager.
+        cueq: converts the models, if that gives the same forces; None: MACE's own are used.
     """
 
     def __init__(
@@ -96,14 +99,16 @@ class CommitteePredictor:
         one_by_one: bool = False,
         skin: float = 0.5,
         fast: FastForces | None = None,
+        cueq: CuEquivariance | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
         # Structures that are evaluated together; less where they don't fit into the memory.
         self._at_most = 1 if one_by_one else sys.maxsize
         self.skin = skin
-        # Compiled code has one shape for all, and is made and tested for processors.
-        self._fast = None if one_by_one or self.device.type != "cpu" else fast
+        # Faster code has one shape for all.
+        self._fast = None if one_by_one else fast
+        self._cueq = cueq
         self.load(models)
 
     @property
@@ -117,6 +122,8 @@ class CommitteePredictor:
             model.to(device=self.device, dtype=self.dtype).requires_grad_(False).eval()
             for model in models
         ]
+        # MACE's own models, until converted ones were compared with them.
+        self._originals: list[Any] | None = None
         first = self._models[0]
         self.cutoff = float(first.r_max)
         elements: torch.Tensor = first.atomic_numbers
@@ -124,6 +131,8 @@ class CommitteePredictor:
         self._species[elements] = torch.arange(len(elements), device=self.device)
         self._n_elements = len(elements)
         self._head = _head(getattr(first, "heads", None) or ["Default"])
+        if self._cueq is not None:
+            self._convert(self._cueq)
         if self._fast is not None:
             self._fast.load(self._models)
 
@@ -153,11 +162,36 @@ class CommitteePredictor:
         members = range(1 if only_first else len(self))
         edges = (lists or NeighborLists(self.cutoff, 0.0)).edges(batch)
         inputs = self._inputs(batch, edges)
+        if self._originals is not None:
+            self._compare(self._originals, next(split(inputs, 1)))
         if self._fast is None or lists is None:
             outputs = self._outputs(inputs, members, stress)
         else:
             outputs = self._fast.evaluate(inputs, self._outputs, members, stress)
         return self._finished(batch, *outputs)
+
+    def _convert(self, cueq: CuEquivariance) -> None:
+        """Take twins of the models that compute by cuEquivariance."""
+        try:
+            twins = cueq.twins(self._models)
+        except RuntimeError as error:
+            self._cueq = None
+            log.warning("cuEquivariance is not used: %s", error)
+        else:
+            self._models, self._originals = twins, self._models
+
+    def _compare(self, originals: list[Any], inputs: Tensors) -> None:
+        """Compare the first converted model with MACE's own; if it is off, go on with those."""
+        self._originals = None
+        (_, exact, _), (_, found, _) = (
+            _ask(models[:1], inputs, virials=False) for models in (originals, self._models)
+        )
+        error, largest = float((found - exact).abs().max()), float(exact.abs().max())
+        if error > allowed_error(max(largest, 0.01), self.dtype):
+            self._models, self._cueq = originals, None
+            log.warning("cuEquivariance is not used: its forces differ by %.1e eV/Å", error)
+            if self._fast is not None:
+                self._fast.load(self._models)
 
     def _ask_less(self, n_structures: int) -> bool:
         """Make batches smaller, as one did not fit into the memory; whether that can be done."""
@@ -193,30 +227,11 @@ class CommitteePredictor:
         while True:
             parts = split(inputs, self._at_most)
             try:
-                return joined([self._ask(part, members, virials) for part in parts])
+                models = [self._models[member] for member in members]
+                return joined([_ask(models, part, virials) for part in parts])
             except torch.cuda.OutOfMemoryError:
                 if not self._ask_less(len(inputs["head"])):
                     raise
-
-    def _ask(self, inputs: Tensors, members: Sequence[int], virials: bool) -> Outputs:
-        outputs = [
-            # The model marks and replaces entries of what it is given.
-            self._models[member](
-                {**inputs, "positions": inputs["positions"].clone()},
-                compute_force=True,
-                compute_virials=virials,
-            )
-            for member in members
-        ]
-        energies, forces, strain = (
-            torch.stack([out[name].detach().double() for out in outputs])
-            if outputs[0][name] is not None
-            else None
-            for name in ("energy", "forces", "virials")
-        )
-        assert energies is not None
-        assert forces is not None
-        return energies, forces, strain
 
     def _inputs(self, batch: Batch, edges: Edges) -> Tensors:
         """Name things as MACE does."""
@@ -285,6 +300,27 @@ class CalculatorDriver:
             forces=torch.tensor(np.concatenate(forces)[None]),
             stress=torch.tensor(np.stack(stresses)[None]) if stress else None,
         )
+
+
+def _ask(models: Sequence[Any], inputs: Tensors, virials: bool) -> Outputs:
+    outputs = [
+        # The model marks and replaces entries of what it is given.
+        model(
+            {**inputs, "positions": inputs["positions"].clone()},
+            compute_force=True,
+            compute_virials=virials,
+        )
+        for model in models
+    ]
+    energies, forces, strain = (
+        torch.stack([out[name].detach().double() for out in outputs])
+        if outputs[0][name] is not None
+        else None
+        for name in ("energy", "forces", "virials")
+    )
+    assert energies is not None
+    assert forces is not None
+    return energies, forces, strain
 
 
 def _head(heads: Sequence[str]) -> int:

@@ -51,9 +51,13 @@ class Recording:
         weights = [tensor.clone() for tensor in tensors_of(self._model)]
         inputs = {name: tensor.clone() for name, tensor in self._inputs.items()}
         named = dict(zip(names_of(self._model), weights, strict=True))
-        try:
+
+        def compute() -> Results:
             with averages_as_tensors(self._model):
-                replay, results = record(lambda: self._function(self._model, named, inputs))
+                return self._function(self._model, named, inputs)
+
+        try:
+            replay, results = record(compute)
         # Whatever CUDA, TorchScript or an extension have against it, the eager path works.
         except Exception as error:
             raise RuntimeError(f"recording failed: {type(error).__name__}: {error}") from error

@@ -113,6 +113,7 @@ class Crew:
         try:
             if self._rank in layout.ml:
                 device = _device(plan.inputs, local_rank(self._ml_comm))
+                _check_cueq(plan.inputs, device)
                 self._ml = MlWorker(folder, device, self._ml_comm)
                 if plan.needs_foundation and self._rank == 0:
                     self._ml.prepare_foundation()
@@ -212,3 +213,15 @@ def _device(inputs: Inputs, local: int) -> str:
         f"mace_settings.yaml: MISC.device: {wanted} is asked for, but torch finds no such device "
         f"on {socket.gethostname()}; set it to cpu or auto, or run where there is a GPU"
     )
+
+
+def _check_cueq(inputs: Inputs, device: str) -> None:
+    if not inputs.mace.misc.enable_cueq:
+        return
+    from fhi_al.ensemble import cueq
+
+    where = "mace_settings.yaml: MISC.enable_cueq: true"
+    if device == "cpu":
+        raise InputError(f"{where} has a use on a GPU only, and the models run on a CPU")
+    if not cueq.installed():
+        raise InputError(f"{where} needs cuEquivariance: {cueq.INSTALL}")

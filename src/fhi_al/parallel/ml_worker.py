@@ -67,8 +67,10 @@ class MlWorker:
         self._forces: FastForces | None = None
         self._gradients: FastGradients | None = None
         self._validation: FastValidation | None = None
-        # Compiled code is made and tested for processors; and it rounds as it likes.
-        self._compiles = device == "cpu" and not folder.inputs.deterministic
+        misc = folder.inputs.mace.misc
+        # Faster code rounds as it likes.
+        self._hastens = misc.evaluation != "eager" and not folder.inputs.deterministic
+        self._insists = misc.evaluation == "fast"
         self._hurried = False
 
     def run(self, effect: Effect) -> Slices:
@@ -128,7 +130,7 @@ class MlWorker:
     def _train(self, effect: Train) -> Slices:
         from fhi_al.ensemble.train import train
 
-        if self._compiles:
+        if self._hastens:
             self._prepare_code()
         own, *others = _deal(effect.members, 1 + len(self._peers))
         elsewhere = [member for share in others for member in share]
@@ -200,7 +202,7 @@ class MlWorker:
         return self._committee
 
     def _prepare_code(self) -> None:
-        """Have what compiles, and uses the code."""
+        """Have what makes faster code, and uses it."""
         if self._forces is not None:
             return
         from fhi_al.ensemble.code import PATIENCE_SECONDS as FOR_FORCES
@@ -211,24 +213,38 @@ class MlWorker:
 
         ranks = self._comm.size if self._comm is not None else 1
         trajectories = self._folder.inputs.al.active_learning.num_trajectories
-        self._forces = FastForces(math.ceil(trajectories / ranks), self._patience(FOR_FORCES))
-        self._gradients = FastGradients(self._patience(FOR_GRADIENTS))
-        self._validation = FastValidation(self._forces)
+        self._forces = FastForces(
+            math.ceil(trajectories / ranks), self._patience(FOR_FORCES), insist=self._insists
+        )
+        if self._device == "cpu":
+            # Training is compiled for processors only, and validation knows no converted models.
+            patience = self._patience(FOR_GRADIENTS)
+            self._gradients = FastGradients(patience, insist=self._insists)
+            self._validation = FastValidation(self._forces)
+
+    def _converts(self) -> bool:
+        """Whether cuEquivariance computes forces."""
+        from fhi_al.ensemble.cueq import installed
+
+        inputs = self._folder.inputs
+        wanted = inputs.mace.misc.enable_cueq is not False and not inputs.deterministic
+        return wanted and self._device != "cpu" and installed()
 
     def _patience(self, seconds: float) -> float:
         """Make other ranks wait longer before they compile.
 
         One rank compiles; the others find the code in the cache, if they are of its size.
         """
-        return seconds * (20 if self._is_peer else 1)
+        return seconds * (20 if self._is_peer else 0 if self._insists else 1)
 
     def _predict(self, weights: str) -> CommitteePredictor:
         """The committee at this checkpoint, ready for molecular dynamics."""
+        from fhi_al.ensemble.cueq import CuEquivariance
         from fhi_al.ensemble.predict import CommitteePredictor
 
         committee = self._load(weights)
         if self._predictor is None:
-            if self._compiles:
+            if self._hastens:
                 self._prepare_code()
             self._predictor = CommitteePredictor(
                 committee.models(),
@@ -236,6 +252,7 @@ class MlWorker:
                 committee.dtype,
                 one_by_one=self._folder.inputs.deterministic,
                 fast=self._forces,
+                cueq=CuEquivariance() if self._converts() else None,
             )
         elif self._predicted != weights:
             self._predictor.load(committee.models())

@@ -26,18 +26,31 @@ def launched() -> bool:
     return any(name in os.environ for name in _LAUNCHED)
 
 
+def launcher() -> str:
+    """The command that starts several ranks where this process was started."""
+    # So does Slurm's own PMIx server name its jobs.
+    in_slurm = os.environ.get("PMIX_NAMESPACE", "").startswith("slurm.")
+    return "srun --mpi=pmix" if in_slurm else "mpirun"
+
+
 def world() -> Any:
     """The communicator of all ranks; None for a process that no launcher started.
 
     Raises:
-        InputError: a launcher started this process, but there is no MPI library, or it doesn't
-            find the other processes.
+        InputError: a launcher started this process and others, but there is no MPI library, or it
+            doesn't find them.
     """
     if os.environ.get("OMPI_COMM_WORLD_RANK") != "0" or os.environ["OMPI_COMM_WORLD_SIZE"] == "1":
         # Have Open MPI say where MPI_Abort was called, which `reference.black_box` looks for; not
         # where only the controller could call it.
         os.environ.setdefault("OMPI_MCA_mpi_abort_print_stack", "1")
+    started = _n_started()
     if not launched():
+        if started > 1:
+            raise InputError(
+                f"srun has started {started} processes that don't know of each other: write "
+                "`srun --mpi=pmix` (`srun --mpi=list` says what this Slurm has), or use mpirun"
+            )
         return None
     _end_with_launcher()
     try:
@@ -47,7 +60,7 @@ def world() -> Any:
             f"this is an MPI job, but mpi4py can't load an MPI library ({error}); load the MPI "
             "module of your site, or install one with `pip install fhi_al[mpi]`"
         ) from error
-    found, started = MPI.COMM_WORLD.size, _n_started()
+    found = MPI.COMM_WORLD.size
     if found < started:
         # Each process would take itself for the only one.
         raise InputError(
@@ -134,6 +147,10 @@ def claim_threads(comm: Any) -> int:
     if given.isdigit() and int(given) > 0:
         return int(given)
     cores = len(os.sched_getaffinity(0))
+    granted = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    if granted.isdigit() and int(granted) > 0:
+        # Not every Slurm binds processes to the cores of their job.
+        cores = min(cores, int(granted))
     if comm is not None:
         from mpi4py import MPI
 

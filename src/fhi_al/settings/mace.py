@@ -292,6 +292,16 @@ class MaceMisc(Section):
     device: Device = "auto"
     """Where the models run; `auto`: a GPU if there is one."""
 
+    evaluation: Literal["auto", "eager", "fast"] = "auto"
+    """How models are evaluated and trained. `eager`: by MACE itself. `auto`: by faster code where
+    there is time to compile it and it turns out right and faster; on a GPU, forces are recorded as
+    a CUDA graph. `fast`: by such code as soon as it can be had, even if it is slower; wrong code is
+    never used. Deterministic runs are eager."""
+
+    enable_cueq: bool | None = None
+    """Whether NVIDIA's cuEquivariance computes the forces on a GPU. Nothing: where it is installed
+    (`cuequivariance-torch` and `cuequivariance-ops-torch-cu12`). Not in deterministic runs."""
+
     keep_checkpoints: NonNegativeInteger = 0
     """Keep every k-th superseded set of checkpoints. `true` keeps all, and
     all states of the trajectories; `false` or 0 none."""

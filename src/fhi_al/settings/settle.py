@@ -183,6 +183,8 @@ def _deterministic(
                 "calculation afresh."
             )
         reference = reference.model_copy(update={"reuse_density": False})
+    if mace.misc.evaluation == "fast":
+        warnings.append(f"MISC.evaluation (fast) in {MACE_FILE}: deterministic runs are eager.")
     misc = al.misc.model_copy(update={"deterministic": True})
     return replace(mace, general=general), replace(al, reference=reference, misc=misc)
 

@@ -1,0 +1,84 @@
+"""Models that compute by cuEquivariance, against MACE's own; on a CPU that is slow, but works."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from fhi_al.ensemble.cueq import CuEquivariance
+from fhi_al.ensemble.fast_forces import FastForces
+from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.md.batch import Batch
+from fhi_al.structure import Structure
+
+
+@pytest.fixture
+def batch(ethanol, silicon) -> Batch:
+    return Batch.from_structures([Structure.from_atoms(a) for a in (ethanol, silicon)])
+
+
+class Counted(CuEquivariance):
+    """Says how often it was asked, and can spoil what it makes."""
+
+    def __init__(self, error: float = 0.0) -> None:
+        super().__init__()
+        self.asked = 0
+        self._error = error
+
+    def twins(self, models):
+        self.asked += 1
+        twins = super().twins(models)
+        for twin in twins:
+            twin.scale_shift.scale += self._error
+        return twins
+
+
+def kinds(predictor: CommitteePredictor) -> set[str]:
+    modules = (module for model in predictor._models for module in model.modules())
+    return {type(module).__module__.split(".")[0] for module in modules}
+
+
+def test_twins_are_equal_and_follow_the_weights(tiny_models, batch):
+    cueq = Counted()
+    predictor = CommitteePredictor(deepcopy(tiny_models[:2]), dtype=torch.float64, cueq=cueq)
+    reference = CommitteePredictor(tiny_models[:2], dtype=torch.float64)
+    for models in (tiny_models[:2], [tiny_models[2], tiny_models[0]]):
+        predictor.load(deepcopy(models))
+        reference.load(deepcopy(models))
+        out, expected = (p.predict(batch, stress=True) for p in (predictor, reference))
+        np.testing.assert_allclose(out.energies, expected.energies, atol=1e-10)
+        np.testing.assert_allclose(out.forces, expected.forces, atol=1e-10)
+        np.testing.assert_allclose(out.stress, expected.stress, atol=1e-12)
+        assert float((out.forces[0] - out.forces[1]).abs().max()) > 0.01
+        assert "cuequivariance_torch" in kinds(predictor)
+    assert cueq.asked == 3
+    assert "cuequivariance_torch" not in kinds(reference)
+
+
+def test_wrong_twins_are_not_used(tiny_models, batch, caplog):
+    cueq = Counted(error=0.01)
+    predictor = CommitteePredictor(
+        deepcopy(tiny_models), dtype=torch.float64, fast=FastForces(2), cueq=cueq
+    )
+    expected = CommitteePredictor(tiny_models, dtype=torch.float64).predict(batch)
+    for _ in range(2):
+        out = predictor.predict(batch, predictor.neighbor_lists())
+        np.testing.assert_allclose(out.forces, expected.forces, atol=1e-10)
+    predictor.load(deepcopy(tiny_models))
+    assert cueq.asked == 1
+    assert caplog.text.count("cuEquivariance is not used: its forces differ by") == 1
+
+
+def test_models_that_mace_cannot_convert_stay_as_they_are(tiny_models, batch, caplog):
+    caplog.set_level(logging.INFO, "fhi_al")
+    models = deepcopy(tiny_models[:1])
+    for product in models[0].products:
+        del product.symmetric_contractions  # where the converter looks for the order
+    expected = [id(model) for model in models]
+    predictor = CommitteePredictor(models, dtype=torch.float64, cueq=CuEquivariance())
+    assert [id(model) for model in predictor._models] == expected
+    assert "cuEquivariance is not used: AttributeError" in caplog.text
