@@ -95,6 +95,10 @@ CASES = {
         variables={"CUDA_VISIBLE_DEVICES": ""},
         mpi=True,
     ),
+    "cuEquivariance without a GPU": Case(
+        ("mace_settings.yaml", "MISC.enable_cueq", "on a GPU only"),
+        mace={"MISC": {"enable_cueq": True}},
+    ),
     "foundation model out of reach": Case(
         ("mace-mp0", "cache", "downloaded"),
         al=al(initial_sampling="mace-mp0"),

@@ -3,6 +3,8 @@
 import logging
 import os
 import time
+from copy import deepcopy
+from itertools import count
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from ase.neighborlist import neighbor_list
 from code_stand_ins import RightCode, used
 
 from fhi_al.ensemble import code as fast_code
-from fhi_al.ensemble import compilation
+from fhi_al.ensemble import compilation, fast_forces
 from fhi_al.ensemble.compilation import Compilation
 from fhi_al.ensemble.fast_forces import EnergyAndForces, FastForces
 from fhi_al.ensemble.padding import Shape, pad
@@ -401,6 +403,21 @@ def test_large_structures_are_not_evaluated_together(tiny_models, ethanol, silic
             out = predictor.predict(batch, predictor.neighbor_lists())
         assert set(used) == {together + 1}
         np.testing.assert_allclose(out.forces, expected.predict(batch).forces, rtol=0, atol=1e-10)
+
+
+def test_code_that_is_insisted_on_may_be_slow(tiny_models, ethanol, monkeypatch, caplog):
+    monkeypatch.setattr(fast_code, "Compilation", RightCode)
+    monkeypatch.setattr(RightCode, "cached", (2,))
+    # Whatever is timed takes longer than what was timed before.
+    ticks = (float(number**2) for number in count())
+    monkeypatch.setattr(fast_forces, "clock", lambda _: next(ticks))
+    batch = batch_of(ethanol)
+    for insist, path in ((True, "compiled"), (False, "eager")):
+        fast = FastForces(1, insist=insist)
+        predictor = CommitteePredictor(deepcopy(tiny_models), dtype=torch.float64, fast=fast)
+        predictor.predict(batch, predictor.neighbor_lists())
+        assert predictor.path == path
+    assert "it stays eager: compiled code takes" in caplog.text
 
 
 def test_short_runs_and_deterministic_runs_compile_nothing(tiny_models, ethanol, cache):

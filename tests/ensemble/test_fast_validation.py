@@ -1,5 +1,7 @@
 """Validation by the code of molecular dynamics: the numbers of mace-torch, or not taken."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from fhi_al.ensemble import code as fast_code
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.fast_validation import FastValidation
 from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.ensemble.splitting import Room
 from fhi_al.ensemble.train import train
 from fhi_al.ensemble.validation import validate
 from fhi_al.md.batch import Batch
@@ -57,6 +60,45 @@ def test_the_numbers_are_those_of_the_model(make_folder, in_cache):
         assert used == [3] * 5
         validation_checks = len([calls for calls in asked if calls == 2])
         assert validation_checks == (member is committee.members[0])
+
+
+@pytest.mark.parametrize("memory", [9, 8])
+def test_batches_that_are_evaluated_together_are_judged_one_by_one(make_folder, memory, caplog):
+    """As on a GPU: as many as there is memory for, and the loss of MACE's batches."""
+    caplog.set_level(logging.INFO, "fhi_al")
+    labels = molecules()
+    folder = make_folder(labels=labels)
+    committee, _ = run(folder, effect(shared_entries(labels), epochs=3))
+    graphs = committee.graphs(folder).of(label.key for label in labels[:9])
+    member, sizes = committee.members[0], []
+
+    def refuse(_, args):
+        sizes.append(len(args[0]["head"]))
+        if sizes[-1] > memory:
+            raise torch.cuda.OutOfMemoryError("too many structures")
+
+    expected = finish(validate(member, graphs, 4))
+    member.model.register_forward_pre_hook(refuse)
+    member.room = Room(member.device)
+    for _ in range(2):
+        assert finish(validate(member, graphs, 4)) == pytest.approx(expected, rel=1e-9)
+    assert sizes == {9: [9, 9], 8: [9, 4, 4, 1, 4, 4, 1]}[memory]
+    assert caplog.text.count("don't fit into the memory") == (memory < 9)
+
+
+def test_a_batch_that_does_not_fit_alone_is_an_error(make_folder):
+    labels = molecules()
+    folder = make_folder(labels=labels)
+    committee, _ = run(folder, effect(shared_entries(labels), epochs=1))
+    graphs = committee.graphs(folder).of(label.key for label in labels[:9])
+    member = committee.members[0]
+
+    def refuse(*_):
+        raise torch.cuda.OutOfMemoryError("too many structures")
+
+    member.model.register_forward_pre_hook(refuse)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="too many"):
+        finish(validate(member, graphs, 4))
 
 
 def test_a_training_validates_by_code(make_folder, in_cache):

@@ -21,6 +21,7 @@ from torch_ema import ExponentialMovingAverage
 
 from fhi_al.ensemble.architecture import ModelSpec, build_model, mace_options
 from fhi_al.ensemble.data import STRESS_LOSSES
+from fhi_al.ensemble.splitting import Room
 from fhi_al.errors import InputError
 from fhi_al.events import MemberState
 from fhi_al.settings import Inputs
@@ -90,6 +91,7 @@ class Member:
         model: with the raw weights.
         ema: moving average of the weights, or None where the user wants none.
         best: weights with the lowest validation loss of a convergence stage, or None.
+        room: for structures that are validated together.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class Member:
         self.options = options
         self.device = device
         self.model = (build_model(spec, seed) if model is None else model).to(device)
+        # A processor gains little by larger batches, and the controller waits for their end.
+        self.room = Room(device, 1) if device.type == "cpu" else Room(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = Progress()
         self.best: list[torch.Tensor] | None = None

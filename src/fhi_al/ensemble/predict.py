@@ -17,7 +17,7 @@ from fhi_al.ensemble.code import allowed_error
 from fhi_al.ensemble.cueq import CuEquivariance
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.padding import Tensors
-from fhi_al.ensemble.splitting import Outputs, joined, split
+from fhi_al.ensemble.splitting import Outputs, Room, joined, split
 from fhi_al.md.batch import Batch
 from fhi_al.md.neighbors import Edges, NeighborLists
 from fhi_al.structure import Structure
@@ -103,8 +103,7 @@ class CommitteePredictor:
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
-        # Structures that are evaluated together; less where they don't fit into the memory.
-        self._at_most = 1 if one_by_one else sys.maxsize
+        self._room = Room(self.device, 1 if one_by_one else sys.maxsize)
         self.skin = skin
         # Faster code has one shape for all.
         self._fast = None if one_by_one else fast
@@ -193,21 +192,6 @@ class CommitteePredictor:
             if self._fast is not None:
                 self._fast.load(self._models)
 
-    def _ask_less(self, n_structures: int) -> bool:
-        """Make batches smaller, as one did not fit into the memory; whether that can be done."""
-        size = min(n_structures, self._at_most)
-        if size == 1:
-            return False
-        self._at_most = (size + 1) // 2
-        torch.cuda.empty_cache()
-        log.info(
-            "%d structures at a time don't fit into the memory of %s: %d from now on",
-            size,
-            self.device,
-            self._at_most,
-        )
-        return True
-
     def _finished(
         self,
         batch: Batch,
@@ -225,12 +209,12 @@ class CommitteePredictor:
     def _outputs(self, inputs: Tensors, members: Sequence[int], virials: bool) -> Outputs:
         """Ask the models themselves, about as many structures at a time as there is room for."""
         while True:
-            parts = split(inputs, self._at_most)
+            parts = split(inputs, self._room.at_most)
             try:
                 models = [self._models[member] for member in members]
                 return joined([_ask(models, part, virials) for part in parts])
             except torch.cuda.OutOfMemoryError:
-                if not self._ask_less(len(inputs["head"])):
+                if not self._room.shrink(len(inputs["head"])):
                     raise
 
     def _inputs(self, batch: Batch, edges: Edges) -> Tensors:

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 
 from fhi_al.ensemble.padding import Tensors
 
+log = logging.getLogger(__name__)
+
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 """(members, structures) energies in eV, (members, atoms, 3) forces in eV/Å, and, where asked for,
 (members, structures, 3, 3) virials in eV."""
+
+
+class Room:
+    """How many structures at a time a device has memory for: found out by trying.
+
+    Args:
+        device: with the memory.
+        at_most: structures that are tried; by default any number.
+
+    Attributes:
+        at_most: structures to try.
+    """
+
+    def __init__(self, device: torch.device, at_most: int = sys.maxsize) -> None:
+        self.at_most = at_most
+        self._device = device
+
+    def shrink(self, tried: int) -> bool:
+        """Halve it, as so many structures did not fit; whether that can be done."""
+        size = min(tried, self.at_most)
+        if size == 1:
+            return False
+        self.at_most = (size + 1) // 2
+        torch.cuda.empty_cache()
+        log.info(
+            "%d structures at a time don't fit into the memory of %s: %d from now on",
+            size,
+            self._device,
+            self.at_most,
+        )
+        return True
 
 
 def split(inputs: Tensors, size: int) -> Iterator[Tensors]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from mace.data import AtomicData
 from mace.tools.train import MACELoss, preserve_grad_state
 
 from fhi_al.ensemble.architecture import default_dtype
-from fhi_al.ensemble.data import loader
+from fhi_al.ensemble.data import collate
 from fhi_al.ensemble.fast_validation import FastValidation, Prediction
 from fhi_al.ensemble.member import Member
 
@@ -23,6 +24,14 @@ def validate(
 ) -> Generator[None, None, tuple[float, float, float]]:
     """Measure a member, with its averaged weights.
 
+    As many batches are evaluated together as the member has room for.
+
+    Args:
+        member: to measure.
+        valid_set: labels that it isn't trained on.
+        batch_size: labels that MACE takes the mean loss of.
+        fast: predicts by compiled code; None: the model does.
+
     Returns:
         Loss, force MAE in eV/Å, energy MAE in eV per atom.
     """
@@ -32,13 +41,43 @@ def validate(
     output = member.outputs
     # Code for forces knows no stress.
     fast = None if output["virials"] or output["stress"] else fast
-    for batch in loader(valid_set, batch_size):
-        batch = batch.to(member.device)
+    done = 0
+    while done < len(valid_set):
+        at_once = max(1, member.room.at_most // batch_size) * batch_size
+        graphs = valid_set[done : done + at_once]
+        batch = collate(graphs).to(member.device)
         eager = partial(_predict, member, batch, output)
-        metrics.update(batch, fast.predict(member, batch, eager) if fast else eager())
+        try:
+            prediction = fast.predict(member, batch, eager) if fast else eager()
+        except torch.cuda.OutOfMemoryError:
+            if len(graphs) <= batch_size or not member.room.shrink(len(graphs)):
+                raise
+            continue
+        for part, predicted in _batches(graphs, batch, prediction, batch_size):
+            metrics.update(part, predicted)
+        done += len(graphs)
         yield
     loss, errors = metrics.compute()
     return float(loss), float(errors["mae_f"]), float(errors["mae_e_per_atom"])
+
+
+def _batches(
+    graphs: list[AtomicData], batch: Any, prediction: Prediction, size: int
+) -> Iterator[tuple[Any, Prediction]]:
+    """Take apart what was predicted together: MACE's loss depends on the size of its batches."""
+    if len(graphs) <= size:
+        yield batch, prediction
+        return
+    atoms = batch.ptr.tolist()
+    for first in range(0, len(graphs), size):
+        last = min(first + size, len(graphs))
+        rows = {name: slice(first, last) for name in ("energy", "virials", "stress")}
+        rows["forces"] = slice(atoms[first], atoms[last])
+        part = {
+            name: None if (values := prediction.get(name)) is None else values[own]
+            for name, own in rows.items()
+        }
+        yield collate(graphs[first:last]).to(batch.positions.device), part
 
 
 def _predict(member: Member, batch: Any, output: Mapping[str, bool]) -> Prediction:

@@ -191,7 +191,8 @@ class Training(Section):
     """Structures in a training batch."""
 
     valid_batch_size: Count = 10
-    """Structures in a validation batch."""
+    """Structures in a validation batch. A GPU evaluates as many batches together as it has memory
+    for."""
 
     weight_decay: NonNegative = 5e-7
     """Weight decay (L2 penalty)."""
