@@ -1,10 +1,10 @@
 """Compiled forces: equal to the eager ones, or not taken."""
 
+import itertools
 import logging
 import os
 import time
 from copy import deepcopy
-from itertools import count
 
 import numpy as np
 import pytest
@@ -409,7 +409,7 @@ def test_code_that_is_insisted_on_may_be_slow(tiny_models, ethanol, monkeypatch,
     monkeypatch.setattr(fast_code, "Compilation", RightCode)
     monkeypatch.setattr(RightCode, "cached", (2,))
     # Whatever is timed takes longer than what was timed before.
-    ticks = (float(number**2) for number in count())
+    ticks = (float(number**2) for number in itertools.count())
     monkeypatch.setattr(fast_forces, "clock", lambda _: next(ticks))
     batch = batch_of(ethanol)
     for insist, path in ((True, "compiled"), (False, "eager")):
