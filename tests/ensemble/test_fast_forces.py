@@ -370,10 +370,10 @@ def test_one_member_is_compared_after_each_training(tiny_models, ethanol, monkey
     monkeypatch.setattr(fast_code.Code, "judge", lambda self, *_, **__: trust(self))
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64, fast=FastForces(1))
     asked: list[list[int]] = []
-    ask = predictor._ask
+    ask = predictor._outputs
     monkeypatch.setattr(
         predictor,
-        "_ask",
+        "_outputs",
         lambda part, members, virials: asked.append(list(members)) or ask(part, members, virials),
     )
     for _ in range(5):

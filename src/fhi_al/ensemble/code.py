@@ -145,21 +145,24 @@ class Code:
         """Count time that the eager path took for want of code."""
         self._spent += seconds
 
+    def padded(self, inputs: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Inputs of the function, as the code that was found takes them for any member."""
+        assert self._shape is not None
+        return list(self.function.pad(inputs, self._shape).values())
+
     def __call__(
-        self, weights: Sequence[torch.Tensor], inputs: Mapping[str, torch.Tensor]
+        self, weights: Sequence[torch.Tensor], padded: Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
         """Run the code that was found.
 
         Args:
             weights: of one member, as `tensors_of` gives them.
-            inputs: of the function, not padded yet.
+            padded: see `padded`.
 
         Returns:
             What the function does, padding included.
         """
-        assert self._shape is not None
-        results = self._run(*weights, *self.function.pad(inputs, self._shape).values())
-        return tuple(results)
+        return tuple(self._run(*weights, *padded))
 
     def judge(self, error: float, largest: float, unit: str, *, eager: float, fast: float) -> None:
         """Trust the code, or don't, or give it up.

@@ -154,7 +154,7 @@ class FastForces:
         parts = list(split(inputs, capacity))
         if not all(code.holds(part) for part in parts):
             return None
-        results = [_unpadded(code(weights, part), part) for part in parts]
+        results = [_unpadded(code(weights, code.padded(part)), part) for part in parts]
         energies, forces, *_ = zip(*results, strict=True)
         return torch.cat(energies), torch.cat(forces)
 
@@ -238,7 +238,8 @@ class FastForces:
         code.judge(error, max(largest, 0.01), "eV/Å", eager=slow, fast=fast)
 
     def _run(self, code: Code, inputs: Tensors, members: Sequence[int]) -> Outputs:
-        results = [_unpadded(code(self._weights[member], inputs), inputs) for member in members]
+        padded = code.padded(inputs)
+        results = [_unpadded(code(self._weights[member], padded), inputs) for member in members]
         stacked = [torch.stack(values).double() for values in zip(*results, strict=True)]
         return stacked[0], stacked[1], stacked[2] if len(stacked) > 2 else None
 

@@ -205,7 +205,7 @@ class FastGradients:
             return None
         code.in_use = True
         weights = self._weights_of(model)
-        value, *gradients = code(weights.tensors, inputs)
+        value, *gradients = code(weights.tensors, code.padded(inputs))
         known = [
             (parameter, gradient)
             for name, parameter, gradient in zip(
@@ -242,7 +242,7 @@ class FastGradients:
         fast = math.inf
         for _ in range(1 if code.in_use else 3):
             began = time.perf_counter()
-            results = code(tensors_of(member.model), inputs)
+            results = code(tensors_of(member.model), code.padded(inputs))
             fast = min(fast, time.perf_counter() - began)
         # The optimizer leaves parameters without a gradient alone; that is not a gradient of zero.
         self._trained = {name for name, p in parameters.items() if p.grad is not None}
