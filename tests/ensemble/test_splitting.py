@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.ensemble.predict import CommitteePredictor, ask
 from fhi_al.ensemble.splitting import joined, split
 from fhi_al.md.batch import Batch
 from fhi_al.structure import Structure
@@ -15,7 +15,6 @@ def test_parts_say_what_the_whole_says(tiny_models, ethanol, silicon, size):
     systems = [silicon, ethanol, ethanol, silicon]
     batch = Batch.from_structures([Structure.from_atoms(atoms) for atoms in systems])
     inputs = predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
-    members = range(len(tiny_models))
     parts = list(split(inputs, size))
     assert [len(part["head"]) for part in parts] == {
         1: [1, 1, 1, 1],
@@ -24,8 +23,8 @@ def test_parts_say_what_the_whole_says(tiny_models, ethanol, silicon, size):
         4: [4],
         9: [4],
     }[size]
-    whole = predictor._ask(inputs, members, True)
-    together = joined([predictor._ask(part, members, True) for part in parts])
+    whole = ask(tiny_models, inputs, virials=True)
+    together = joined([ask(tiny_models, part, virials=True) for part in parts])
     for ours, theirs in zip(together, whole, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 

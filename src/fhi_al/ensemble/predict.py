@@ -183,7 +183,7 @@ class CommitteePredictor:
         """Compare the first converted model with MACE's own; if it is off, go on with those."""
         self._originals = None
         (_, exact, _), (_, found, _) = (
-            _ask(models[:1], inputs, virials=False) for models in (originals, self._models)
+            ask(models[:1], inputs, virials=False) for models in (originals, self._models)
         )
         error, largest = float((found - exact).abs().max()), float(exact.abs().max())
         if error > allowed_error(max(largest, 0.01), self.dtype):
@@ -212,7 +212,7 @@ class CommitteePredictor:
             parts = split(inputs, self._room.at_most)
             try:
                 models = [self._models[member] for member in members]
-                return joined([_ask(models, part, virials) for part in parts])
+                return joined([ask(models, part, virials=virials) for part in parts])
             except torch.cuda.OutOfMemoryError:
                 if not self._room.shrink(len(inputs["head"])):
                     raise
@@ -286,7 +286,14 @@ class CalculatorDriver:
         )
 
 
-def _ask(models: Sequence[Any], inputs: Tensors, virials: bool) -> Outputs:
+def ask(models: Sequence[Any], inputs: Tensors, *, virials: bool) -> Outputs:
+    """Evaluate structures with models themselves.
+
+    Args:
+        models: of MACE.
+        inputs: of a model.
+        virials: whether they are wanted.
+    """
     outputs = [
         # The model marks and replaces entries of what it is given.
         model(
