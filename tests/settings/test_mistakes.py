@@ -140,9 +140,15 @@ def test_a_problem_in_one_file_does_not_hide_those_of_another(folder, aims):
 
 
 def test_missing_files_are_named(folder):
-    found = problems_of(folder(al=None, mace=None, geometry=None))
-    assert len(found) == 3
+    found = problems_of(folder(al=None, geometry=None))
+    assert len(found) == 2
     assert all("is missing in" in problem for problem in found)
+
+
+def test_a_folder_without_any_is_likely_the_wrong_one(folder):
+    (found,) = problems_of(folder(al=None, mace=None, geometry=None))
+    assert "there are no input files" in found
+    assert "FHI_AL-init" in found
 
 
 def test_control_in_is_required_by_fhi_aims_only(folder, aims):

@@ -33,6 +33,12 @@ def load_inputs(directory: Path, *, need_reference: bool = True) -> Inputs:
         InputError: with every problem of every file.
     """
     directory = Path(directory).absolute()
+    if not any((directory / name).exists() for name in (MACE_FILE, AL_FILE, "geometry.in")):
+        raise InputError(
+            f"there are no input files ({MACE_FILE}, {AL_FILE}, geometry.in) in {directory}: go to "
+            "the folder that has them, or give it by --directory; `FHI_AL-init molecule` writes "
+            "a set to begin with, and `FHI_AL-init --help` names others"
+        )
     problems: list[str] = []
     warnings: list[str] = []
     mace = _read_mace(directory, problems)
