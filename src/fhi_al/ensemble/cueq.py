@@ -11,8 +11,6 @@ from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
 
-import torch
-
 from fhi_al.ensemble.architecture import default_dtype
 
 INSTALL = "pip install cuequivariance-torch cuequivariance-ops-torch-cu12"
@@ -52,7 +50,7 @@ class CuEquivariance:
         weight = next(model.parameters())
         with default_dtype(str(weight.dtype).removeprefix("torch.")):
             if self._twin is None:
-                with torch.device(weight.device), warnings.catch_warnings():
+                with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of the libraries about themselves
                     self._twin = run(model, device=weight.device.type).to(weight.device)
             # What has no weights is shared: making it takes seconds.

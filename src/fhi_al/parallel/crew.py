@@ -206,7 +206,10 @@ def _device(inputs: Inputs, local: int) -> str:
     import torch
 
     if torch.cuda.is_available():
-        return f"cuda:{local % torch.cuda.device_count()}"
+        device = f"cuda:{local % torch.cuda.device_count()}"
+        # Libraries that only say `cuda` mean this one.
+        torch.cuda.set_device(device)
+        return device
     if wanted == "auto":
         return "cpu"
     raise InputError(
