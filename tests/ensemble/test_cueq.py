@@ -73,6 +73,31 @@ def test_wrong_twins_are_not_used(tiny_models, batch, caplog):
     assert caplog.text.count("cuEquivariance is not used: its forces differ by") == 1
 
 
+def test_twins_that_do_not_run_are_not_used(tiny_models, batch, caplog):
+    cueq = Counted()
+    predictor = CommitteePredictor(deepcopy(tiny_models), dtype=torch.float64, cueq=cueq)
+
+    def refuse(*_):
+        raise ValueError("no kernel for this GPU")
+
+    predictor._models[0].register_forward_pre_hook(refuse)
+    expected = CommitteePredictor(tiny_models, dtype=torch.float64).predict(batch)
+    np.testing.assert_allclose(predictor.predict(batch).forces, expected.forces, atol=1e-10)
+    assert "cuEquivariance is not used: ValueError: no kernel for this GPU" in caplog.text
+
+
+def test_a_structure_without_finite_forces_proves_nothing(tiny_models, batch, caplog):
+    predictor = CommitteePredictor(
+        deepcopy(tiny_models), dtype=torch.float64, cueq=Counted(error=0.01)
+    )
+    broken = deepcopy(batch)
+    broken.positions[1] = broken.positions[0]
+    assert not predictor.predict(broken).forces.isfinite().all()
+    assert "cuEquivariance" not in caplog.text
+    predictor.predict(batch)
+    assert "its forces differ by" in caplog.text
+
+
 def test_models_that_mace_cannot_convert_stay_as_they_are(tiny_models, batch, caplog):
     caplog.set_level(logging.INFO, "fhi_al")
     models = deepcopy(tiny_models[:1])
