@@ -3,7 +3,8 @@
 Usage: python benchmarks/train.py [--epochs N]
 
 Rattled ethanol, labelled with GFN2-xTB. The compiled code is made first, in a new cache; what that
-took is printed too. Epochs of the two loops alternate: other work on the machine meets both.
+took is printed too. Epochs of the two loops alternate: other work on the machine meets both. Then
+two members train, one after the other and in a thread each.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import os
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +102,8 @@ def compare(architecture: dict[str, int], data: list[Atoms], epochs: int) -> dic
     """Measure one model.
 
     Returns:
-        Seconds an epoch of both, and seconds to compile.
+        Seconds an epoch of both, and of two members of ours in turn and in two threads; seconds
+        to compile.
     """
     with tempfile.TemporaryDirectory() as name:
         os.environ["FHI_AL_CACHE"] = str(Path(name) / "cache")
@@ -126,6 +129,17 @@ def compare(architecture: dict[str, int], data: list[Atoms], epochs: int) -> dic
             times["theirs"].append(middle - began)
             times["ours"].append(time.perf_counter() - middle)
         medians = {who: float(np.median(seconds)) for who, seconds in times.items()}
+        pair = [(member, fast)]
+        second = FastGradients(patience_seconds=0.0)
+        second.begin(graphs, BATCH)
+        ours(other, graphs, second)
+        pair.append((other, second))
+        for who, threads in (("in turn", 1), ("side by side", 2)):
+            with ThreadPoolExecutor(threads) as pool:
+                began = time.perf_counter()
+                for _ in range(epochs):
+                    list(pool.map(lambda one: ours(one[0], graphs, one[1]), pair))
+                medians[who] = (time.perf_counter() - began) / epochs
         return {**medians, "compiling": compiling}
 
 
@@ -142,7 +156,11 @@ def main() -> None:
         print(
             f"{name}: mace-torch {seconds['theirs']:.3f}, FHI_AL {seconds['ours']:.3f}: "
             f"{seconds['theirs'] / seconds['ours']:.2f} times as fast (target {target}); "
-            f"compiled in {seconds['compiling']:.0f} s",
+            f"compiled in {seconds['compiling']:.0f} s"
+        )
+        print(
+            f"  two members in turn {seconds['in turn']:.3f}, in a thread each "
+            f"{seconds['side by side']:.3f}",
             flush=True,
         )
 
