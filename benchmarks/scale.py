@@ -3,13 +3,15 @@
 Usage: python benchmarks/scale.py [--labels N]
 
 The workers are simulated in this process: a label takes 0.4 s that nobody spends. What is
-measured is the program's own part: journal (on a real disk), state machines, hand-out of effects.
+measured is the program's own part: journal (on the disk of the working folder), state machines,
+hand-out of effects. What the disk takes for each fsync is said beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import random
 import resource
 import tempfile
@@ -117,11 +119,21 @@ def main() -> None:
         def mark(state: object, event: Event) -> None:
             marks.append((0, time.perf_counter()))
 
+        syncs: list[float] = []
+        fsync = os.fsync
+
+        def timed_fsync(file: int) -> None:
+            began = time.perf_counter()
+            fsync(file)
+            syncs.append(1000 * (time.perf_counter() - began))
+
+        os.fsync = timed_fsync
         controller = Controller(step(None, opened), journal, [*groups, ml], [mark])
         start = time.perf_counter()
         busy = time.process_time()
         controller.run()
         seconds, busy = time.perf_counter() - start, time.process_time() - busy
+        os.fsync = fsync
         size = (Path(folder) / "journal.jsonl").stat().st_size
     latencies = 1000 * np.concatenate([group.latencies for group in groups])
     n_events = len(marks)
@@ -134,6 +146,12 @@ def main() -> None:
         "from a worker's answer to its next effect: "
         f"median {np.median(latencies):.2f} ms, p99 {np.percentile(latencies, 99):.2f} ms "
         "(target: p99 below 10 ms)"
+    )
+    print(
+        f"of that, one fsync of this disk: median {np.median(syncs):.2f} ms, "
+        f"p99 {np.percentile(syncs, 99):.2f} ms, longest {max(syncs):.0f} ms; "
+        f"{sum(s > 10 for s in syncs)} of {len(syncs)} took more than 10 ms, together "
+        f"{sum(s for s in syncs if s > 10) / 1000:.1f} s"
     )
     print(f"the last tenth of the events took {last / first:.2f} times as long as the first")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

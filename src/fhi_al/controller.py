@@ -13,6 +13,7 @@ from fhi_al.effects import Effect, Evaluate, Export, Train
 from fhi_al.errors import FhiAlError, StoppedError, StorageError
 from fhi_al.events import Closed, Event, Failed, Started
 from fhi_al.journal import Journal
+from fhi_al.memory import Remembered
 from fhi_al.parallel.batching import Batching
 from fhi_al.parallel.channels import Channel, Look, Patience
 from fhi_al.parallel.workers import describe_failure
@@ -71,6 +72,7 @@ class Controller:
         self.channels = channels
         self.listeners = listeners
         self._batching = Batching()
+        self._remembered = Remembered()
         self._stop = stop
         self._walltime = walltime or Walltime(None, 0.0)
         self._finish_reference = finish_reference
@@ -87,7 +89,8 @@ class Controller:
             WorkerError: a rank broke down.
         """
         try:
-            self._run()
+            with self._remembered:
+                self._run()
         except (StoppedError, WorkerError):
             raise
         except Exception as error:
@@ -174,6 +177,7 @@ class Controller:
             self.state = step(self.state, event)
             for listener in self.listeners:
                 listener(self.state, event)
+        self._remembered.note(len(events))
 
     def _submit(self) -> None:
         """Hand out wanted effects to whoever has room, the most urgent first."""

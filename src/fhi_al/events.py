@@ -215,6 +215,10 @@ class Candidate:
     detail: str = ""
     composition: str = ""
 
+    def __hash__(self) -> int:
+        # Much cheaper than that of all fields, and looked up for every waiting walker all the time.
+        return hash(self.key)
+
 
 @dataclass(frozen=True)
 class Advanced(Outcome):
