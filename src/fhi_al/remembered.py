@@ -6,8 +6,8 @@ import gc
 from types import TracebackType
 from typing import Self
 
-_OFTEN = 500
-"""Events between two looks: some milliseconds each."""
+OFTEN = 2000
+"""Events between two looks: a millisecond or two each, but the first one. Short runs need none."""
 
 
 class Remembered:
@@ -21,7 +21,6 @@ class Remembered:
         self._new = 0
 
     def __enter__(self) -> Self:
-        self._keep()
         return self
 
     def __exit__(
@@ -35,10 +34,7 @@ class Remembered:
     def note(self, count: int) -> None:
         """So many events more are remembered."""
         self._new += count
-        if self._new >= _OFTEN:
-            self._keep()
-
-    def _keep(self) -> None:
-        gc.collect()
-        gc.freeze()
-        self._new = 0
+        if self._new >= OFTEN:
+            gc.collect()
+            gc.freeze()
+            self._new = 0
