@@ -19,7 +19,7 @@ def run_script(tmp_path: Path, code: int) -> tuple[int, str]:
     ((_, script),) = code_blocks(DOCS / "howto" / "slurm.md", "bash")
     asked = tmp_path / "asked"
     programs = {
-        "srun": f'[ "$*" = FHI_AL ] && exit {code}',
+        "srun": f'[ "$*" = "--mpi=pmix FHI_AL" ] && exit {code}',
         "scontrol": f'echo "$*" >> {asked}',
         "module": "exit 0",
     }
