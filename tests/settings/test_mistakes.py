@@ -52,6 +52,12 @@ from fhi_al.settings import load_inputs
         ("MD: {thermostat: nose-hoover}", "expected 'langevin'"),
         ("MD: {temperature: 300, temperature_K: 300}", "old name of temperature_K"),
         ("PARALLEL: {ml_rank: 2}", "did you mean ml_ranks?"),
+        (
+            "PARALLEL: {ml_ranks: many}",
+            "ml_ranks: got 'many', expected a whole number >= 1, or auto",
+        ),
+        ("PARALLEL: {ml_ranks: 0}", "ml_ranks: got 0, expected a whole number >= 1, or auto"),
+        ("PARALLEL: {ml_ranks: true}", "ml_ranks: got True, expected a whole number >= 1, or auto"),
         ("MD: {", "active_learning_settings.yaml: not valid YAML (line 2, column 6)"),
         ("MD: 2001-13-45", "not valid YAML"),
         ("- a", "not valid YAML"),

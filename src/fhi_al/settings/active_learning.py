@@ -273,6 +273,14 @@ class Parallel(Section):
     """Whether the kinds of work overlap. `false`: one after the other, which implies
     `MISC.deterministic` unless that is set."""
 
+    @field_validator("ml_ranks", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        # One sentence, not one for each type that it might have.
+        if value in (None, "auto") or (type(value) is int and value >= 1):
+            return value
+        raise ValueError("expected a whole number >= 1, or auto")
+
 
 class Misc(Section):
     """MISC: restart, reproducibility and the report."""
