@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextlib import closing
 
 from fhi_al.remembered import OFTEN, Remembered
 
@@ -18,7 +19,7 @@ def test_garbage_goes_and_the_rest_is_left_alone():
     lost.itself = lost
     watched = weakref.ref(lost)
     del lost
-    with Remembered() as remembered:
+    with closing(Remembered()) as remembered:
         remembered.note(OFTEN - 1)
         assert gc.get_freeze_count() == before
         remembered.note(1)

@@ -89,7 +89,7 @@ class Controller:
             WorkerError: a rank broke down.
         """
         try:
-            with self._remembered:
+            with contextlib.closing(self._remembered):
                 self._run()
         except (StoppedError, WorkerError):
             raise

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-from types import TracebackType
-from typing import Self
 
 OFTEN = 2000
 """Events between two looks: a millisecond or two each, but the first one. Short runs need none."""
@@ -20,17 +18,6 @@ class Remembered:
     def __init__(self) -> None:
         self._new = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        gc.unfreeze()
-
     def note(self, count: int) -> None:
         """So many events more are remembered."""
         self._new += count
@@ -38,3 +25,7 @@ class Remembered:
             gc.collect()
             gc.freeze()
             self._new = 0
+
+    def close(self) -> None:
+        """The run is over: everything is looked through again as usual."""
+        gc.unfreeze()

@@ -13,6 +13,7 @@ from fhi_al.effects import Train
 from fhi_al.ensemble.members import Committee
 from fhi_al.ensemble.train import train
 from fhi_al.events import ALL_MEMBERS, Entry, Trained
+from fhi_al.md.batch import Batch
 from fhi_al.run_folder import RunFolder
 from fhi_al.structure import Label, Structure, structure_key
 
@@ -140,3 +141,11 @@ def finish(slices: Any) -> Any:
             next(slices)
         except StopIteration as end:
             return end.value
+
+
+def batch_of(*atoms):
+    return Batch.from_structures([Structure.from_atoms(a) for a in atoms])
+
+
+def model_inputs(predictor, batch):
+    return predictor._inputs(batch, predictor.neighbor_lists().edges(batch))

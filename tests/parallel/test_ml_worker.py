@@ -32,7 +32,7 @@ def test_evaluation(tmp_path, evaluation, deterministic, patience):
     warned = any("deterministic runs are eager" in warning for warning in inputs.warnings)
     assert warned == (deterministic and evaluation == "fast")
     worker = MlWorker(RunFolder(inputs, "digest"), "cpu")
-    assert worker._hastens == (patience is not None)
+    assert inputs.eager == (patience is None)
     if patience is None:
         return
     worker._prepare_code()

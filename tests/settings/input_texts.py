@@ -34,3 +34,9 @@ def problems_of(directory: Path) -> list[str]:
         load_inputs(directory)
     assert error.value.exit_code == 2
     return error.value.problems
+
+
+def manual_keys() -> list[tuple[str, str, str]]:
+    lines = (Path(__file__).parent / "manual_keys.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if not line.startswith("#")]
+    return [(file, section, key) for file, section, *keys in rows for key in keys]

@@ -1,4 +1,3 @@
-import contextlib
 import pickle
 import subprocess
 import sys
@@ -8,11 +7,8 @@ from typing import get_args
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from input_texts import ASI, CONTROL, SILICON, SMALLEST, WATER, problems_of
+from input_texts import ASI, CONTROL, SILICON, SMALLEST, WATER, manual_keys, problems_of
 
-from fhi_al.errors import InputError
 from fhi_al.reference.engine import ENGINES
 from fhi_al.settings import load_inputs, resolved_yaml
 from fhi_al.settings.base import Section
@@ -63,12 +59,6 @@ def test_import_is_light():
 
 
 # --- the manual --------------------------------------------------------------------------------
-
-
-def manual_keys() -> list[tuple[str, str, str]]:
-    lines = (Path(__file__).parent / "manual_keys.txt").read_text().splitlines()
-    rows = [line.split() for line in lines if not line.startswith("#")]
-    return [(file, section, key) for file, section, *keys in rows for key in keys]
 
 
 SPECIAL = {
@@ -367,43 +357,6 @@ def test_resolved_settings_give_the_same_run(folder, changes):
     assert again.convergence == inputs.convergence
     assert again.mace == inputs.mace
     assert again.al == inputs.al
-
-
-# --- any text ----------------------------------------------------------------------------------
-
-NAMES = sorted({name for _, _, name in manual_keys()} | {"engine", "threshold_factor", "test_set"})
-SECTIONS = ["GENERAL", "ARCHITECTURE", "TRAINING", "MISC", "ACTIVE_LEARNING", "MD", "REFERENCE"]
-scalar = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["xtb", "asi", "auto", "nvt", "1e-3", "~", "$X", "{", "[1, 2]"])
-    | st.dates()
-)
-value = st.recursive(
-    scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(scalar, inner, max_size=3)
-)
-document = st.dictionaries(
-    st.sampled_from(SECTIONS) | scalar,
-    st.dictionaries(st.sampled_from(NAMES) | scalar, value, max_size=4) | value,
-    max_size=4,
-)
-
-
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(al=document.map(yaml.safe_dump) | st.text(), mace=document.map(yaml.safe_dump) | st.text())
-def test_any_text_is_loaded_or_refused(folder, al, mace):
-    directory = folder()
-    (directory / "active_learning_settings.yaml").write_bytes(al.encode("utf-8", "replace"))
-    (directory / "mace_settings.yaml").write_bytes(mace.encode("utf-8", "replace"))
-    with contextlib.suppress(InputError):
-        assert load_inputs(directory).al.reference is not None
 
 
 # --- the rescue ladder -------------------------------------------------------------------------

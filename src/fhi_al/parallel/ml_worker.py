@@ -41,7 +41,6 @@ class MlWorker:
     Args:
         folder: of the run.
         device: where the models live, as torch names it.
-
         comm: communicator of the ML ranks, or None where there is one; rank 0 of it leads.
 
     Attributes:
@@ -67,10 +66,7 @@ class MlWorker:
         self._forces: FastForces | None = None
         self._gradients: FastGradients | None = None
         self._validation: FastValidation | None = None
-        misc = folder.inputs.mace.misc
-        # Faster code rounds as it likes.
-        self._hastens = misc.evaluation != "eager" and not folder.inputs.deterministic
-        self._insists = misc.evaluation == "fast"
+        self._insists = folder.inputs.mace.misc.evaluation == "fast"
         self._hurried = False
 
     def run(self, effect: Effect) -> Slices:
@@ -130,7 +126,7 @@ class MlWorker:
     def _train(self, effect: Train) -> Slices:
         from fhi_al.ensemble.train import train
 
-        if self._hastens:
+        if not self._folder.inputs.eager:
             self._prepare_code()
         own, *others = _deal(effect.members, 1 + len(self._peers))
         elsewhere = [member for share in others for member in share]
@@ -244,7 +240,7 @@ class MlWorker:
 
         committee = self._load(weights)
         if self._predictor is None:
-            if self._hastens:
+            if not self._folder.inputs.eager:
                 self._prepare_code()
             self._predictor = CommitteePredictor(
                 committee.models(),

@@ -163,7 +163,7 @@ class _DryRun:
         inputs, layout = self._inputs, plan.layout
         settings = inputs.al.active_learning
         device = crew.places[0].device
-        compiles = device == "cpu" and not inputs.deterministic
+        compiles = device == "cpu" and not inputs.eager
         sampler = self._sampler(plan, device)
         log.info("All input files are fine. Trying the reference ...")
         reference = try_reference(folder, channels)

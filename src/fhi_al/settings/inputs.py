@@ -92,6 +92,11 @@ class Inputs:
         return self.al.misc.deterministic
 
     @property
+    def eager(self) -> bool:
+        """Whether MACE itself evaluates the models, and never faster code (which rounds freely)."""
+        return self.deterministic or self.mace.misc.evaluation == "eager"
+
+    @property
     def elements(self) -> tuple[str, ...]:
         """Chemical symbols in all geometries, by atomic number."""
         return elements_of(self.structures)
