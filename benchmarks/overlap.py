@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 from ethanol import cached, force_errors
 
-from fhi_al.accounting import Span, account, commands, shares
+from fhi_al.analysis.accounting import Span, account, commands, shares
 from fhi_al.journal import read_journal
 
 HERE = Path(__file__).resolve().parent

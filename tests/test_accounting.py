@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhi_al.accounting import Intervals, RoleUse, account, commands, shares
+from fhi_al.analysis.accounting import Intervals, RoleUse, account, commands, shares
 from fhi_al.events import Closed, Evaluated, Event, Labelled, LabelRejected, Opened, Started
 from fhi_al.journal import Record
 from fhi_al.simulated import simulated_rules

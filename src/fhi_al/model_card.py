@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ase.data import chemical_symbols
 
 from fhi_al import __version__
+from fhi_al.analysis.finished_run import FinishedRun
+from fhi_al.analysis.summary import summarise
 from fhi_al.files import write_text
-from fhi_al.finished_run import FinishedRun
-from fhi_al.summary import summarise
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.conversion import Converted

@@ -53,9 +53,9 @@ def report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> N
     """Tell the user what there is now."""
     from rich.console import Console
 
-    from fhi_al.histories import write_histories
+    from fhi_al.analysis.histories import write_histories
+    from fhi_al.analysis.summary import print_summary, save_summary, summarise
     from fhi_al.report.run_report import REPORT, try_report
-    from fhi_al.summary import print_summary, save_summary, summarise
 
     if goal == "atomic_energies":
         assert state.atomic_energies is not None

@@ -12,7 +12,7 @@ from ase.io import read
 from asi_library.build import SPECIES_DIR
 from cli_runs import journal, label_files, labelled, succeed, summary, write_inputs
 
-from fhi_al.accounting import commands
+from fhi_al.analysis.accounting import commands
 from fhi_al.events import Labelled, Opened, Started, Trained
 from fhi_al.journal import read_journal
 from fhi_al.procedures.run import fold

@@ -21,6 +21,7 @@ from ensemble_runs import (
 from mace.calculators import MACECalculator
 from test_train import raw, same
 
+from fhi_al.analysis.predictions import load_predictions
 from fhi_al.effects import Evaluate, Export, Import
 from fhi_al.ensemble.evaluate import evaluate
 from fhi_al.ensemble.export import export
@@ -29,7 +30,6 @@ from fhi_al.ensemble.imports import import_data
 from fhi_al.ensemble.members import load_committee
 from fhi_al.errors import InputError
 from fhi_al.events import ALL_MEMBERS, Entry
-from fhi_al.predictions import load_predictions
 
 
 @pytest.fixture

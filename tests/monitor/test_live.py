@@ -16,11 +16,11 @@ from typing import TextIO
 
 import pytest
 
+from fhi_al.analysis.progress import Progress
 from fhi_al.events import Event, Opened, Sampled, Started
 from fhi_al.lock import Holder
 from fhi_al.monitor import live
 from fhi_al.monitor.live import RunView
-from fhi_al.monitor.progress import Progress
 from fhi_al.monitor.terminal import terminal_size
 from fhi_al.narrator import start_logging
 from fhi_al.procedures.run import step

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fhi_al.analysis.progress import Pace, Progress
 from fhi_al.controller import Controller
 from fhi_al.events import (
     Advanced,
@@ -31,7 +32,6 @@ from fhi_al.journal import Journal
 from fhi_al.lock import Holder
 from fhi_al.monitor.drawing import draw, duration, in_words
 from fhi_al.monitor.observe import observe
-from fhi_al.monitor.progress import Pace, Progress
 from fhi_al.monitor.snapshot import Snapshot
 from fhi_al.monitor.status import to_json
 from fhi_al.parallel.channels import InlineChannel

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fhi_al.analysis.predictions import Predictions, joined, load_predictions, save_predictions
+from fhi_al.analysis.scores import Score, all_scores, calibration, deviations
 from fhi_al.errors import JournalError
-from fhi_al.predictions import Predictions, joined, load_predictions, save_predictions
-from fhi_al.scores import Score, all_scores, calibration, deviations
 
 
 def water_and_hydrogen() -> Predictions:

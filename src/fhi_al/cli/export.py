@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     quiet_libraries()
 
-    from fhi_al.finished_run import read_run
+    from fhi_al.analysis.finished_run import read_run
     from fhi_al.model_card import describe, write_card
 
     formats = list(dict.fromkeys(arguments.formats or ["model"]))

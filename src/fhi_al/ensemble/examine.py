@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from fhi_al.analysis.predictions import Predictions, voigt
 from fhi_al.ensemble.architecture import load_model_file
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.errors import InputError
 from fhi_al.md.batch import Batch
-from fhi_al.predictions import Predictions, voigt
 from fhi_al.structure import FloatArray, IntArray, Label
 
 

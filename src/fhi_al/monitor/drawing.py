@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fhi_al.accounting import shares
+from fhi_al.analysis.accounting import shares
 from fhi_al.lock import STALE_S
 from fhi_al.monitor.snapshot import Accuracy, Condition, Limit, RoleShare, Snapshot, Trajectory
 

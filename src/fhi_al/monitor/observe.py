@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from fhi_al.accounting import Role, role_of
+from fhi_al.analysis.accounting import Role, role_of
+from fhi_al.analysis.progress import INITIAL_STRUCTURES, Progress, numbers
 from fhi_al.effects import Label
 from fhi_al.events import Closed, Failed
 from fhi_al.lock import Holder
-from fhi_al.monitor.progress import INITIAL_STRUCTURES, Progress, numbers
 from fhi_al.monitor.snapshot import (
     Accuracy,
     Condition,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fhi_al.accounting import Role
+from fhi_al.analysis.accounting import Role
 from fhi_al.events import Goal, Stage
 from fhi_al.procedures.state import WalkerStatus
 

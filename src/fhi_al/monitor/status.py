@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from fhi_al.analysis.progress import Progress
 from fhi_al.errors import InputError, JournalError
 from fhi_al.events import Opened
 from fhi_al.journal import Follower
@@ -20,7 +21,6 @@ from fhi_al.lock import read_holder
 from fhi_al.monitor.drawing import draw, in_words
 from fhi_al.monitor.live import PERIOD_S, Painter
 from fhi_al.monitor.observe import observe
-from fhi_al.monitor.progress import Progress
 from fhi_al.monitor.snapshot import Snapshot
 from fhi_al.monitor.terminal import terminal_size
 from fhi_al.procedures.run import step

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from fhi_al.accounting import KINDS
+from fhi_al.analysis.accounting import KINDS
 from fhi_al.effects import Advance, Effect, Evaluate, Export, Import, Isolate, Label, Sample, Train
 from fhi_al.events import (
     Advanced,

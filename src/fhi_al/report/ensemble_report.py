@@ -14,15 +14,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fhi_al.analysis.predictions import Predictions
+from fhi_al.analysis.scores import Calibration, Scores, all_scores, calibration
 from fhi_al.errors import InputError
 from fhi_al.files import write_text
-from fhi_al.predictions import Predictions
 from fhi_al.report import to_matplotlib
 from fhi_al.report.charts import Chart
 from fhi_al.report.model_charts import calibration_chart, parity, species_chart
 from fhi_al.report.page import Section, page, paragraph, table
 from fhi_al.report.score_tables import score_table
-from fhi_al.scores import Calibration, Scores, all_scores, calibration
 
 ERRORS, REPORT, FIGURES = "errors.json", "report.html", "figures"
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from ase import units
 
-from fhi_al.predictions import Predictions
+from fhi_al.analysis.predictions import Predictions
+from fhi_al.analysis.scores import Calibration, Score, Scores, calibration, score
 from fhi_al.report.charts import (
     Axis,
     Bars,
@@ -19,7 +20,6 @@ from fhi_al.report.charts import (
     thinned_points,
 )
 from fhi_al.report.score_tables import brief
-from fhi_al.scores import Calibration, Score, Scores, calibration, score
 from fhi_al.structure import FloatArray
 
 

@@ -10,12 +10,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fhi_al.accounting import shares
+from fhi_al.analysis.accounting import shares
+from fhi_al.analysis.predictions import Predictions, load_predictions, save_predictions
+from fhi_al.analysis.scores import all_scores, calibration
+from fhi_al.analysis.summary import Summary, summarise
 from fhi_al.errors import FhiAlError, InputError
 from fhi_al.events import Opened
 from fhi_al.files import write_text
 from fhi_al.journal import Record, read_journal
-from fhi_al.predictions import Predictions, load_predictions, save_predictions
 from fhi_al.procedures.run import finished, fold
 from fhi_al.procedures.state import State
 from fhi_al.report import to_matplotlib
@@ -39,8 +41,6 @@ from fhi_al.report.words import (
     systems,
 )
 from fhi_al.run_folder import PREDICTIONS, RunFolder
-from fhi_al.scores import all_scores, calibration
-from fhi_al.summary import Summary, summarise
 
 log = logging.getLogger(__name__)
 

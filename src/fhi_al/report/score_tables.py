@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ase import units
 
-from fhi_al.scores import Scores
+from fhi_al.analysis.scores import Scores
 
 TITLE = "Errors: forces (F) in meV/Å, energies (E) in meV/atom"
 WITH_STRESS = ", stress (S) in GPa"

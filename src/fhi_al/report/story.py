@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fhi_al.analysis.histories import looks
 from fhi_al.events import (
     Advanced,
     Candidate,
@@ -16,7 +17,6 @@ from fhi_al.events import (
     Stage,
     Trained,
 )
-from fhi_al.histories import looks
 from fhi_al.journal import Record
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import step

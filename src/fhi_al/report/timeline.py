@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from fhi_al.accounting import KINDS, STARTUP, Command, Span, commands
+from fhi_al.analysis.accounting import KINDS, STARTUP, Command, Span, commands
 from fhi_al.report.charts import Axis, Chart, Color, Panel, Series, Spans, array
 from fhi_al.report.story import Story
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from fhi_al.predictions import Predictions
+from fhi_al.analysis.predictions import Predictions
+from fhi_al.analysis.scores import Score, calibration, deviations, score
+from fhi_al.analysis.summary import Summary
 from fhi_al.procedures.run import delivered_members, finished
 from fhi_al.report.methods import reference_name
 from fhi_al.report.score_tables import brief
 from fhi_al.report.story import Story
-from fhi_al.scores import Score, calibration, deviations, score
-from fhi_al.summary import Summary
 
 
 @dataclass(frozen=True)

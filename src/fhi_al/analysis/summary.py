@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fhi_al.accounting import RoleUse, account, shares
+from fhi_al.analysis.accounting import RoleUse, account, shares
+from fhi_al.analysis.progress import Progress, StageCost
 from fhi_al.events import Errors, Labelled
 from fhi_al.files import write_text
 from fhi_al.journal import Record
-from fhi_al.monitor.progress import Progress, StageCost
 from fhi_al.procedures.run import delivered_members, step
 from fhi_al.procedures.state import State
 

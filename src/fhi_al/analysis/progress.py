@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
-from fhi_al.accounting import KINDS, Role, role_of
+from fhi_al.analysis.accounting import KINDS, Role, role_of
 from fhi_al.events import (
     Advanced,
     Closed,
