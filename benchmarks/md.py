@@ -24,6 +24,7 @@ from ase.build import bulk, molecule
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble import cueq
 from fhi_al.ensemble.architecture import ModelSpec, architecture_options, build_model
 from fhi_al.ensemble.code import clock
@@ -36,7 +37,6 @@ from fhi_al.md.shard import Shard
 from fhi_al.md.walker import Walkers
 from fhi_al.settings.mace import Architecture
 from fhi_al.settings.md import MdSettings
-from fhi_al.structure import Structure
 
 MEMBERS = 4
 TARGETS = {"small": 18.0, "large": 4.0, "silicon": 3.0}

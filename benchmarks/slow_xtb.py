@@ -8,10 +8,10 @@ from typing import Any
 
 from ase.calculators.calculator import Calculator, SCFError, all_changes
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.errors import UnconvergedError
 from fhi_al.reference.xtb import XtbEngine
 from fhi_al.settings.reference import XtbSettings
-from fhi_al.structure import Structure
 
 
 class SlowXtb(Calculator):

@@ -25,13 +25,13 @@ from mace.tools.torch_geometric.dataloader import DataLoader
 from mace.tools.train import train_one_epoch
 from tblite.ase import TBLite
 
+from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.members import Committee, new_members
 from fhi_al.ensemble.train_member import train_epoch
 from fhi_al.run_folder import RunFolder
 from fhi_al.settings import load_inputs
-from fhi_al.structure import Label, Structure, structure_key
 
 GEOMETRY = Path(__file__).resolve().parent.parent / "examples" / "ethanol" / "geometry.in"
 MODELS = {

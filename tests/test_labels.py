@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
+from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.errors import JournalError
 from fhi_al.labels import LabelStore, StructureStore
-from fhi_al.structure import Label, Structure, structure_key
 
 DIGEST = "engine"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fhi_al.atoms.structure import Structure, structure_key
 from fhi_al.controller import Listener
 from fhi_al.errors import InputError
 from fhi_al.events import Event, Sampled
@@ -24,7 +25,6 @@ from fhi_al.run_folder import RunFolder
 from fhi_al.settings import Inputs
 from fhi_al.settings.geometries import Geometry
 from fhi_al.settings.settle import engine_problems
-from fhi_al.structure import Structure, structure_key
 from fhi_al.task import Task
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fhi_al.atoms.structure import FloatArray, Label, Structure, structure_key
 from fhi_al.reference.engine import Engine
-from fhi_al.structure import FloatArray, Label, Structure, structure_key
 
 
 def check_engine(

@@ -12,9 +12,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.units import Hartree
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.reference.xtb import XtbEngine
 from fhi_al.settings.reference import XtbSettings
-from fhi_al.structure import Structure
 
 
 class LoggedXtb(Calculator):

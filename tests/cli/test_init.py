@@ -17,9 +17,9 @@ from ase.io import read, write
 from asi_library.build import SPECIES_DIR, compile_library
 from cli_runs import ask, contents, succeed, summary
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.cli.init import _NAMES
 from fhi_al.settings import load_inputs
-from fhi_al.structure import Structure
 from fhi_al.template import TEMPLATES
 
 # A committee that trains in seconds, and a run that goes through all stages.

@@ -9,13 +9,13 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.effects import Train
 from fhi_al.ensemble.members import Committee
 from fhi_al.ensemble.train import train
 from fhi_al.events import ALL_MEMBERS, Entry, Trained
-from fhi_al.md.batch import Batch
 from fhi_al.run_folder import RunFolder
-from fhi_al.structure import Label, Structure, structure_key
 
 DIGEST = "emt"
 TINY: dict[str, dict[str, Any]] = {

@@ -7,10 +7,10 @@ import pytest
 import torch
 from mace.modules.symmetric_contraction import Contraction
 
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.contraction import _Products, sparse_contractions
 from fhi_al.ensemble.predict import CommitteePredictor
-from fhi_al.md.batch import Batch
-from fhi_al.structure import Structure
 
 
 @pytest.mark.parametrize(

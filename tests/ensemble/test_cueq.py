@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.cueq import CuEquivariance
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.predict import CommitteePredictor
-from fhi_al.md.batch import Batch
-from fhi_al.structure import Structure
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import torch
 from ase.build import add_adsorbate, fcc111
 from ase.calculators.emt import EMT
 
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor
 from fhi_al.ensemble.uncertainty import UNCERTAINTIES
-from fhi_al.md.batch import Batch
-from fhi_al.structure import Structure
 
 
 def batch_of(*atoms):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble import recording
 from fhi_al.ensemble.cueq import CuEquivariance
 from fhi_al.ensemble.fast_forces import EnergyAndForces, FastForces
@@ -15,8 +17,6 @@ from fhi_al.ensemble.padding import Shape
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.ensemble.recording import Recording
 from fhi_al.ensemble.tracing import tensors_of
-from fhi_al.md.batch import Batch
-from fhi_al.structure import Structure
 
 
 def batch_of(*atoms, device="cpu") -> Batch:

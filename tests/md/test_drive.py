@@ -7,6 +7,7 @@ import pytest
 import torch
 from md_walkers import finish, protocol
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.md.bias import Bias
 from fhi_al.md.drive import Drive
@@ -16,7 +17,6 @@ from fhi_al.md.protocol import Ramp
 from fhi_al.md.shard import Shard
 from fhi_al.md.walker import Walkers
 from fhi_al.settings.md import MdSettings
-from fhi_al.structure import Structure
 
 
 def shard_of(walkers, drive):

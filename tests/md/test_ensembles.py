@@ -11,10 +11,10 @@ from ase import units
 from md_walkers import integrator, start
 from test_integrators import run
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.predict import Prediction
 from fhi_al.md.barostats import BAROSTATS
 from fhi_al.md.thermostats import THERMOSTATS
-from fhi_al.structure import Structure
 
 KT = 300 * units.kB
 

@@ -8,9 +8,9 @@ from ase.build import bulk
 from ase.md.verlet import VelocityVerlet as AseVelocityVerlet
 from md_walkers import integrator, start
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.md.thermostats import THERMOSTATS
-from fhi_al.structure import Structure
 
 
 def run(walkers, driver, moves, n_steps, lists=None):

@@ -7,11 +7,11 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.neighborlist import neighbor_list
 
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.neighbors import NeighborLists
+from fhi_al.atoms.pairs import search
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.predict import CommitteePredictor
-from fhi_al.md.batch import Batch
-from fhi_al.md.neighbors import NeighborLists
-from fhi_al.pairs import search
-from fhi_al.structure import Structure
 
 SYSTEMS = {
     "molecule": molecule("CH3CH2OH"),

@@ -6,10 +6,10 @@ import torch
 from ase import units
 from md_walkers import integrator, start
 
+from fhi_al.atoms.structure import Structure, structure_key
 from fhi_al.errors import JournalError
 from fhi_al.md.walker import STREAMS, generator
 from fhi_al.md.walkers_file import load_walkers, save_walkers
-from fhi_al.structure import Structure, structure_key
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from asi_library.build import SPECIES_DIR
 from reference_cases import ASI_ELEMENTS, asi_control, ethanol, water
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.controller import Controller
 from fhi_al.effects import Effect, Sample
 from fhi_al.events import Event, Opened, Sampled
@@ -20,7 +21,6 @@ from fhi_al.procedures.run import step
 from fhi_al.reference.asi import OUTPUT, AsiEngine
 from fhi_al.settings.reference import AsiSettings
 from fhi_al.simulated import SimulatedWorker, simulated_rules
-from fhi_al.structure import Structure
 
 library, folder, asynchronous = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "overlap"
 settings = AsiSettings.model_construct(library=library, species_dir=SPECIES_DIR)

@@ -10,10 +10,10 @@ from asi_library.build import SPECIES_DIR
 from mpi4py import MPI
 from reference_cases import ASI_ELEMENTS, asi_control, ethanol, silicon, water
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.errors import InputError, UnconvergedError
 from fhi_al.reference.asi import AsiEngine
 from fhi_al.settings.reference import AsiSettings
-from fhi_al.structure import Structure
 from fhi_al.testing import check_engine
 
 library, folder = Path(sys.argv[1]), Path(sys.argv[2])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import reference_cases
 
-from fhi_al.structure import Structure
+from fhi_al.atoms.structure import Structure
 
 HERE = Path(__file__).parent
 

@@ -6,8 +6,8 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.settings.control_in import ControlIn, parse_control
-from fhi_al.structure import Structure
 
 ASI_ELEMENTS = ["C", "H", "O", "Si"]
 

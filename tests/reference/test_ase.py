@@ -7,11 +7,11 @@ import pytest
 from ase.build import bulk
 from reference_cases import rattled
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.errors import EngineError, InputError, UnconvergedError
 from fhi_al.reference.ase import OUTPUT, AseEngine
 from fhi_al.settings.control_in import ControlIn, parse_control
 from fhi_al.settings.reference import AseSettings
-from fhi_al.structure import Structure
 from fhi_al.testing import check_engine
 
 EMT = "ase.calculators.emt.EMT"

@@ -12,10 +12,10 @@ from reference_cases import ASI_ELEMENTS as ELEMENTS
 from reference_cases import asi_control as control_in
 from reference_cases import rattled
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.errors import EngineError, InputError, UnconvergedError
 from fhi_al.reference.asi import OUTPUT, AsiEngine, geometry_in, library_problem
 from fhi_al.settings.reference import AsiSettings
-from fhi_al.structure import Structure
 from fhi_al.testing import check_engine
 
 

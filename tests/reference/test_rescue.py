@@ -7,11 +7,11 @@ import pytest
 from asi_library.build import SPECIES_DIR
 from reference_cases import ASI_ELEMENTS, asi_control
 
+from fhi_al.atoms.structure import Structure, structure_key
 from fhi_al.errors import InputError, UnconvergedError
 from fhi_al.reference.engine import engine_class
 from fhi_al.reference.rescue import RescuingEngine
 from fhi_al.settings.reference import AseSettings, AsiSettings, XtbSettings
-from fhi_al.structure import Structure, structure_key
 
 PYSCF = "fhi_al.reference.pyscf.PySCF"
 

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from fhi_al.atoms.structure import Label, Structure
 from fhi_al.reference.engine import make_label
-from fhi_al.structure import Label, Structure
 from fhi_al.testing import check_engine
 
 

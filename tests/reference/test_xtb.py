@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tblite.ase import TBLite
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.errors import InputError, UnconvergedError
 from fhi_al.reference.engine import engine_class
 from fhi_al.settings.control_in import ControlIn, parse_control
 from fhi_al.settings.reference import XtbSettings
-from fhi_al.structure import Structure
 from fhi_al.testing import check_engine
 
 ELEMENTS = ["C", "H", "O", "Si"]

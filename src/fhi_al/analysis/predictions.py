@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from fhi_al.atoms.structure import FloatArray, IntArray
 from fhi_al.errors import JournalError
 from fhi_al.files import write_hdf5
-from fhi_al.structure import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fhi_al.analysis.predictions import Predictions
-from fhi_al.structure import BoolArray, FloatArray
+from fhi_al.atoms.structure import BoolArray, FloatArray
 
 COMMITTEE = "committee"
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from fhi_al.analysis.finished_run import FinishedRun
+from fhi_al.atoms.structure import Label
 from fhi_al.ensemble.data import configuration, member_keys
 from fhi_al.ensemble.frames import write_labels
 from fhi_al.errors import InputError
 from fhi_al.events import ALL_MEMBERS
 from fhi_al.files import write_file, write_hdf5
-from fhi_al.structure import Label
 
 
 def write_datasets(run: FinishedRun, formats: Sequence[str], target: Path) -> list[Path]:

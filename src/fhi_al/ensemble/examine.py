@@ -10,11 +10,11 @@ import torch
 from ase.data import chemical_symbols
 
 from fhi_al.analysis.predictions import Predictions, voigt
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.structure import FloatArray, IntArray, Label
 from fhi_al.ensemble.architecture import load_model_file
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.errors import InputError
-from fhi_al.md.batch import Batch
-from fhi_al.structure import FloatArray, IntArray, Label
 
 
 def predict_labels(

@@ -15,9 +15,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from mace.tools import DefaultKeys
 
+from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.errors import InputError
 from fhi_al.files import write_text
-from fhi_al.structure import Label, Structure, structure_key
 
 ENERGY, FORCES, STRESS = (
     key.value for key in (DefaultKeys.ENERGY, DefaultKeys.FORCES, DefaultKeys.STRESS)

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from ase.data import atomic_numbers
 
+from fhi_al.atoms.pairs import too_close
+from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.effects import Import
 from fhi_al.ensemble.architecture import load_model_file, rebuild
 from fhi_al.ensemble.export import INITIAL
@@ -18,12 +20,10 @@ from fhi_al.ensemble.member import Member, training_options
 from fhi_al.ensemble.members import Committee, elements, member_seeds
 from fhi_al.errors import InputError, UnsoundError
 from fhi_al.events import ALL_MEMBERS, Entry, Imported, Split
-from fhi_al.pairs import too_close
 from fhi_al.procedures.split import next_split
 from fhi_al.reference.integrity import check_net_force
 from fhi_al.run_folder import RunFolder
 from fhi_al.settings import Inputs
-from fhi_al.structure import Label, structure_key
 
 log = logging.getLogger(__name__)
 

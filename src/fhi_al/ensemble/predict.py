@@ -14,14 +14,14 @@ import torch
 from ase.calculators.calculator import Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.neighbors import Edges, NeighborLists
+from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.code import allowed_error
 from fhi_al.ensemble.cueq import CuEquivariance
 from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.padding import Tensors
 from fhi_al.ensemble.splitting import Outputs, Room, joined, split
-from fhi_al.md.batch import Batch
-from fhi_al.md.neighbors import Edges, NeighborLists
-from fhi_al.structure import Structure
 
 log = logging.getLogger(__name__)
 

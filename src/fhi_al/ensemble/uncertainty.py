@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from fhi_al.md.batch import Batch
+from fhi_al.atoms.batch import Batch
 
 
 def atomic_sd(forces: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from fhi_al import effects, events
+from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.ensemble.predict import Driver
 from fhi_al.errors import EngineError, FhiAlError, JournalError
 from fhi_al.md.drive import Drive
@@ -25,7 +26,6 @@ from fhi_al.md.team import LocalPart, Part, Report, follow
 from fhi_al.md.walker import Walkers
 from fhi_al.md.walkers_file import load_walkers, save_walkers
 from fhi_al.procedures.threshold import ThresholdRule
-from fhi_al.structure import Label, structure_key
 
 if TYPE_CHECKING:
     from fhi_al.run_folder import RunFolder

@@ -11,10 +11,10 @@ from ase import units
 from ase.data import atomic_masses, chemical_symbols, covalent_radii
 from scipy.spatial.distance import pdist
 
+from fhi_al.atoms.pairs import flown_off, too_close
+from fhi_al.atoms.structure import BoolArray, FloatArray, Structure
 from fhi_al.md.walker import Walkers
-from fhi_al.pairs import flown_off, too_close
 from fhi_al.settings.md import MdSettings
-from fhi_al.structure import BoolArray, FloatArray, Structure
 
 
 @dataclass(frozen=True)

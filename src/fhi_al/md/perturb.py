@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.md.walker import generator
-from fhi_al.structure import Structure
 
 
 def perturbed(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fhi_al.atoms.structure import FloatArray, Structure
 from fhi_al.errors import FhiAlError
 from fhi_al.md.drive import Drive
 from fhi_al.md.guard import Guard, Snapshot
 from fhi_al.md.walker import Walkers
-from fhi_al.structure import FloatArray, Structure
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fhi_al.atoms.structure import FloatArray, Structure
 from fhi_al.md.shard import Frame, Shard
 from fhi_al.md.walker import Walkers
 from fhi_al.parallel.channels import Patience
-from fhi_al.structure import FloatArray, Structure
 
 TAG_MOVE = 5
 TAG_REPORT = 6

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from ase import units
 
+from fhi_al.atoms.structure import FloatArray
 from fhi_al.md.protocol import Protocol
 from fhi_al.md.walker import CHAIN_LENGTH, Walkers
-from fhi_al.structure import FloatArray
 
 
 class Thermostat(Interface):

@@ -10,10 +10,10 @@ import torch
 from ase import units
 from ase.data import atomic_masses
 
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.structure import BoolArray, FloatArray, IntArray, Structure
 from fhi_al.errors import JournalError
-from fhi_al.md.batch import Batch
 from fhi_al.md.protocol import Protocol
-from fhi_al.structure import BoolArray, FloatArray, IntArray, Structure
 
 # First part of each walker's spawn key: the same seed gives unrelated noise to each use.
 STREAMS = {"active_learning": 0, "foundation": 1, "reference": 2, "perturb": 3}

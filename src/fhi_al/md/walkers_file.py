@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from ase.data import atomic_masses
 
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.structure import Structure
 from fhi_al.errors import JournalError
 from fhi_al.files import write_hdf5
-from fhi_al.md.batch import Batch
 from fhi_al.md.walker import CHAIN_LENGTH, Walkers
-from fhi_al.structure import Structure
 
 
 def save_walkers(walkers: Walkers, path: Path) -> None:

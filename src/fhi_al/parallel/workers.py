@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from fhi_al.atoms.structure import Label as StoredLabel
+from fhi_al.atoms.structure import Structure
 from fhi_al.effects import Effect, Label
 from fhi_al.errors import EngineError, FhiAlError, UnconvergedError
 from fhi_al.events import Event, Failed, Labelled, LabelRejected
@@ -33,8 +35,6 @@ from fhi_al.parallel.channels import (
 )
 from fhi_al.reference.engine import Labeller
 from fhi_al.run_folder import RunFolder
-from fhi_al.structure import Label as StoredLabel
-from fhi_al.structure import Structure
 
 _UNANSWERED_S = 8.0
 

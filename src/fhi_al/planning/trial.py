@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from fhi_al.atoms.structure import Label as StoredLabel
+from fhi_al.atoms.structure import structure_key
 from fhi_al.controller import WorkerError
 from fhi_al.effects import Advance, Import, Label, Sample, Train
 from fhi_al.errors import FhiAlError
@@ -19,8 +21,6 @@ from fhi_al.md.perturb import perturbed
 from fhi_al.parallel.channels import Channel, Patience
 from fhi_al.planning.costs import Rates
 from fhi_al.run_folder import RunFolder
-from fhi_al.structure import Label as StoredLabel
-from fhi_al.structure import structure_key
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.members import Committee

@@ -18,12 +18,12 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
 )
 
+from fhi_al.atoms.structure import FloatArray, Label, Structure
 from fhi_al.errors import EngineError, InputError, UnconvergedError, UnsoundError
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
 from fhi_al.reference.integrity import check_geometry
 from fhi_al.reference.stress import StressCheck
 from fhi_al.reference.workdir import inside
-from fhi_al.structure import FloatArray, Label, Structure
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn

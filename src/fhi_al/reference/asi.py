@@ -24,12 +24,12 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import Bohr, Hartree
 
+from fhi_al.atoms.structure import FloatArray, Label, Structure
 from fhi_al.errors import EngineError, FhiAlError, InputError, UnconvergedError
 from fhi_al.files import write_text
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
 from fhi_al.reference.stress import StressCheck
 from fhi_al.reference.workdir import inside
-from fhi_al.structure import FloatArray, Label, Structure
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.errors import UnsoundError
-from fhi_al.structure import Label, Structure, structure_key
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn

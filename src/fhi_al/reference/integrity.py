@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fhi_al.atoms.structure import Label, Structure
 from fhi_al.errors import UnsoundError
-from fhi_al.structure import Label, Structure
 
 _SAME_A = 1e-3
 """Å; programs that exchange files round their coordinates."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from ase.data import atomic_numbers
 
-from fhi_al.structure import Structure
+from fhi_al.atoms.structure import Structure
 
 # Most unpaired electrons worth a try, by block of the periodic table: the half-filled valence
 # shell, and one electron more where an inner s electron can join (Cr, Gd).

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ase.data import atomic_numbers, chemical_symbols
 
+from fhi_al.atoms.structure import Label, Structure
 from fhi_al.errors import EngineError, InputError
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
 from fhi_al.reference.workdir import inside
-from fhi_al.structure import Label, Structure
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn

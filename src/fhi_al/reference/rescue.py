@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.errors import UnconvergedError
 from fhi_al.reference.black_box import BlackBox
 from fhi_al.reference.engine import Engine
 from fhi_al.reference.integrity import check_net_force
-from fhi_al.structure import Label, Structure, structure_key
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fhi_al.atoms.structure import FloatArray, Label, Structure
 from fhi_al.errors import EngineError, UnconvergedError
-from fhi_al.structure import FloatArray, Label, Structure
 
 log = logging.getLogger(__name__)
 

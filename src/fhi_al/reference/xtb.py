@@ -11,9 +11,9 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from ase.units import Bohr, Hartree, kB
 
+from fhi_al.atoms.structure import Label, Structure
 from fhi_al.errors import EngineError, InputError, UnconvergedError
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
-from fhi_al.structure import Label, Structure
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn

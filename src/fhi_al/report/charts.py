@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from fhi_al.structure import FloatArray, IntArray
+from fhi_al.atoms.structure import FloatArray, IntArray
 
 COLORS = {
     "blue": "#0072B2",

@@ -9,6 +9,7 @@ from ase import units
 
 from fhi_al.analysis.predictions import Predictions
 from fhi_al.analysis.scores import Calibration, Score, Scores, calibration, score
+from fhi_al.atoms.structure import FloatArray
 from fhi_al.report.charts import (
     Axis,
     Bars,
@@ -20,7 +21,6 @@ from fhi_al.report.charts import (
     thinned_points,
 )
 from fhi_al.report.score_tables import brief
-from fhi_al.structure import FloatArray
 
 
 def parity(

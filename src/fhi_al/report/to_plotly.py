@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fhi_al.atoms.structure import FloatArray
 from fhi_al.report.charts import (
     COLORS,
     Bars,
@@ -24,7 +25,6 @@ from fhi_al.report.charts import (
     log_ticks,
     names,
 )
-from fhi_al.structure import FloatArray
 
 _SYMBOLS: dict[Symbol, str] = {
     "circle": "circle",

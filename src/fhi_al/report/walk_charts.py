@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fhi_al.atoms.structure import FloatArray
 from fhi_al.report.charts import (
     Axis,
     Chart,
@@ -22,7 +23,6 @@ from fhi_al.report.charts import (
     thinned_line,
 )
 from fhi_al.report.story import Story, Walk
-from fhi_al.structure import FloatArray
 
 MOST_PANELS = 12
 """Trajectories that are drawn; of more, those with the most chosen structures."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fhi_al.atoms.structure import FloatArray, Structure, structure_key
 from fhi_al.errors import InputError
 from fhi_al.settings.geometry_in import CLOSEST_A, parse_geometry
 from fhi_al.settings.yaml_in import read_text
-from fhi_al.structure import FloatArray, Structure, structure_key
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fhi_al.atoms.structure import FloatArray, Structure
 from fhi_al.errors import InputError
-from fhi_al.structure import FloatArray, Structure
 
 FILE = "geometry.in"
 CLOSEST_A = 0.3

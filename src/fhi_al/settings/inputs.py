@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
 from fhi_al.settings.base import AL_FILE, MACE_FILE, Section
 from fhi_al.settings.control_in import ControlIn
@@ -17,7 +18,6 @@ from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MdSettings
 from fhi_al.settings.reference import ReferenceSettings
 from fhi_al.settings.trajectories import Trajectory
-from fhi_al.structure import Structure
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def geometry_problems(
     md: Sequence[MdSettings], geometries: Sequence[Geometry], trajectories: Sequence[Trajectory]
 ) -> list[str]:
     """Say which atoms overlap, or are far from the rest, where a trajectory starts."""
-    from fhi_al.pairs import flown_off, too_close
+    from fhi_al.atoms.pairs import flown_off, too_close
 
     problems = []
     # The first trajectories start from one geometry each.

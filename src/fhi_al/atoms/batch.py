@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fhi_al.structure import BoolArray, IntArray, Structure
+from fhi_al.atoms.structure import BoolArray, IntArray, Structure
 
 
 @dataclass(eq=False)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fhi_al.md.batch import Batch
-from fhi_al.pairs import search
-from fhi_al.structure import BoolArray, IntArray
+from fhi_al.atoms.batch import Batch
+from fhi_al.atoms.pairs import search
+from fhi_al.atoms.structure import BoolArray, IntArray
 
 
 @dataclass(eq=False)

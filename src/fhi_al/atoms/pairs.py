@@ -8,7 +8,7 @@ from ase.geometry import complete_cell
 from matscipy.neighbours import neighbour_list
 from scipy.spatial import KDTree
 
-from fhi_al.structure import BoolArray, FloatArray, IntArray
+from fhi_al.atoms.structure import BoolArray, FloatArray, IntArray
 
 
 def search(
