@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = main_parser().parse_args(argv)
 
     def act() -> int:
-        from fhi_al.completion import completion_script
+        from fhi_al.cli.shell import completion_script
 
         print(completion_script(arguments.shell))
         return 0
