@@ -27,9 +27,9 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble import cueq
 from fhi_al.ensemble.architecture import ModelSpec, architecture_options, build_model
-from fhi_al.ensemble.code import clock
-from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.fast.code import clock
+from fhi_al.fast.forces import FastForces
 from fhi_al.md.drive import Drive
 from fhi_al.md.guard import Guard
 from fhi_al.md.protocol import Protocol

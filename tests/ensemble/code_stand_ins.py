@@ -2,7 +2,7 @@
 
 import torch
 
-from fhi_al.ensemble.tracing import names_of
+from fhi_al.fast.tracing import names_of
 
 
 class RightCode:

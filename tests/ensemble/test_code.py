@@ -12,12 +12,13 @@ from ase.neighborlist import neighbor_list
 from code_stand_ins import RightCode, used
 from ensemble_runs import batch_of, model_inputs
 
-from fhi_al.ensemble import code as fast_code
-from fhi_al.ensemble import compilation, fast_forces
-from fhi_al.ensemble.compilation import Compilation
-from fhi_al.ensemble.fast_forces import EnergyAndForces, FastForces
-from fhi_al.ensemble.padding import Shape
 from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.fast import code as fast_code
+from fhi_al.fast import compilation
+from fhi_al.fast import forces as fast_forces
+from fhi_al.fast.compilation import Compilation
+from fhi_al.fast.forces import EnergyAndForces, FastForces
+from fhi_al.fast.padding import Shape
 
 
 class WrongCode:
@@ -175,7 +176,7 @@ def test_large_structures_are_not_evaluated_together(tiny_models, ethanol, silic
     crystal = silicon.repeat(6)
     n_edges = len(neighbor_list("i", crystal, 3.5))
     message = max(block.conv_tp.irreps_out.dim for block in tiny_models[0].interactions)
-    monkeypatch.setattr("fhi_al.ensemble.fast_forces._MESSAGES", 1.5 * n_edges * message)
+    monkeypatch.setattr("fhi_al.fast.forces._MESSAGES", 1.5 * n_edges * message)
     alike = [ethanol] * 4, [crystal] * 4
     for systems, together in ((alike[0], 4), (alike[1], 1), ([crystal] * 2 + [ethanol] * 2, 2)):
         batch = batch_of(*systems)

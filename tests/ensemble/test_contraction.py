@@ -9,8 +9,8 @@ from mace.modules.symmetric_contraction import Contraction
 
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Structure
-from fhi_al.ensemble.contraction import _Products, sparse_contractions
 from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.fast.contraction import _Products, sparse_contractions
 
 
 @pytest.mark.parametrize(

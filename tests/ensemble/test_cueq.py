@@ -12,8 +12,8 @@ import torch
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.cueq import CuEquivariance
-from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.predict import CommitteePredictor
+from fhi_al.fast.forces import FastForces
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from mace.tools.torch_geometric.dataloader import DataLoader
 
 from fhi_al.ensemble.data import Graphs, collate, configuration, count, shuffled, stacked
 from fhi_al.ensemble.frames import read_labels, write_labels
-from fhi_al.ensemble.padding import INPUTS
 from fhi_al.errors import InputError
+from fhi_al.fast.padding import INPUTS
 
 
 def graphs(**changes) -> Graphs:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from ensemble_runs import batch_of, model_inputs
 
-from fhi_al.ensemble.compilation import Compilation
-from fhi_al.ensemble.fast_forces import EnergyAndForces, FastForces
-from fhi_al.ensemble.padding import Shape, pad
 from fhi_al.ensemble.predict import CommitteePredictor
-from fhi_al.ensemble.tracing import tensors_of, trace
+from fhi_al.fast.compilation import Compilation
+from fhi_al.fast.forces import EnergyAndForces, FastForces
+from fhi_al.fast.padding import Shape, pad
+from fhi_al.fast.tracing import tensors_of, trace
 
 
 def test_shapes_have_room():

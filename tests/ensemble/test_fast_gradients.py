@@ -8,12 +8,12 @@ import pytest
 import torch
 from ensemble_runs import crystals, effect, finish, molecules, run, shared_entries
 
-from fhi_al.ensemble import code as fast_code
 from fhi_al.ensemble.data import collate
 from fhi_al.ensemble.fast_gradients import FastGradients, LossAndGradient
-from fhi_al.ensemble.padding import Shape
-from fhi_al.ensemble.tracing import tensors_of, trace
 from fhi_al.ensemble.train import train
+from fhi_al.fast import code as fast_code
+from fhi_al.fast.padding import Shape
+from fhi_al.fast.tracing import tensors_of, trace
 
 
 @pytest.fixture(autouse=True)

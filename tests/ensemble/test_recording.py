@@ -10,13 +10,13 @@ import torch
 
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Structure
-from fhi_al.ensemble import recording
 from fhi_al.ensemble.cueq import CuEquivariance
-from fhi_al.ensemble.fast_forces import EnergyAndForces, FastForces
-from fhi_al.ensemble.padding import Shape
 from fhi_al.ensemble.predict import CommitteePredictor
-from fhi_al.ensemble.recording import Recording
-from fhi_al.ensemble.tracing import tensors_of
+from fhi_al.fast import recording
+from fhi_al.fast.forces import EnergyAndForces, FastForces
+from fhi_al.fast.padding import Shape
+from fhi_al.fast.recording import Recording
+from fhi_al.fast.tracing import tensors_of
 
 
 def batch_of(*atoms, device="cpu") -> Batch:

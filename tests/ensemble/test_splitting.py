@@ -6,7 +6,7 @@ import torch
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.predict import CommitteePredictor, ask
-from fhi_al.ensemble.splitting import joined, split
+from fhi_al.fast.splitting import joined, split
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 9])

@@ -14,11 +14,11 @@ from mace.data import AtomicData
 from mace.modules import loss as losses
 from torch.overrides import TorchFunctionMode
 
-from fhi_al.ensemble.code import Code
 from fhi_al.ensemble.data import collate, stacked
 from fhi_al.ensemble.member import Member
-from fhi_al.ensemble.padding import INPUTS, Shape, Tensors, fill, pad
-from fhi_al.ensemble.tracing import tensors_of
+from fhi_al.fast.code import Code
+from fhi_al.fast.padding import INPUTS, Shape, Tensors, fill, pad
+from fhi_al.fast.tracing import tensors_of
 
 PATIENCE_SECONDS = 5.0
 """Of eager steps before it is worth compiling: a run that trains at all trains for minutes."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.code import Trust, allowed_error
-from fhi_al.ensemble.fast_forces import FastForces
 from fhi_al.ensemble.member import Member
-from fhi_al.ensemble.padding import INPUTS
-from fhi_al.ensemble.tracing import tensors_of
+from fhi_al.fast.code import Trust, allowed_error
+from fhi_al.fast.forces import FastForces
+from fhi_al.fast.padding import INPUTS
+from fhi_al.fast.tracing import tensors_of
 
 log = logging.getLogger(__name__)
 

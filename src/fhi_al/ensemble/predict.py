@@ -17,11 +17,11 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.neighbors import Edges, NeighborLists
 from fhi_al.atoms.structure import Structure
-from fhi_al.ensemble.code import allowed_error
 from fhi_al.ensemble.cueq import CuEquivariance
-from fhi_al.ensemble.fast_forces import FastForces
-from fhi_al.ensemble.padding import Tensors
-from fhi_al.ensemble.splitting import Outputs, Room, joined, split
+from fhi_al.fast.code import allowed_error
+from fhi_al.fast.forces import FastForces
+from fhi_al.fast.padding import Tensors
+from fhi_al.fast.splitting import Outputs, Room, joined, split
 
 log = logging.getLogger(__name__)
 

@@ -25,11 +25,11 @@ from fhi_al.run_folder import RunFolder
 from fhi_al.work import Outcome, Work
 
 if TYPE_CHECKING:
-    from fhi_al.ensemble.fast_forces import FastForces
     from fhi_al.ensemble.fast_gradients import FastGradients
     from fhi_al.ensemble.fast_validation import FastValidation
     from fhi_al.ensemble.members import Committee
     from fhi_al.ensemble.predict import CommitteePredictor, Driver
+    from fhi_al.fast.forces import FastForces
 
 
 class MlWorker:
@@ -201,11 +201,11 @@ class MlWorker:
         """Have what makes faster code, and uses it."""
         if self._forces is not None:
             return
-        from fhi_al.ensemble.code import PATIENCE_SECONDS as FOR_FORCES
-        from fhi_al.ensemble.fast_forces import FastForces
         from fhi_al.ensemble.fast_gradients import PATIENCE_SECONDS as FOR_GRADIENTS
         from fhi_al.ensemble.fast_gradients import FastGradients
         from fhi_al.ensemble.fast_validation import FastValidation
+        from fhi_al.fast.code import PATIENCE_SECONDS as FOR_FORCES
+        from fhi_al.fast.forces import FastForces
 
         ranks = self._comm.size if self._comm is not None else 1
         trajectories = self._folder.inputs.al.active_learning.num_trajectories

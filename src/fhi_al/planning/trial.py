@@ -322,8 +322,8 @@ class _Mover:
 
 def _await_code(trainer: _Trainer, mover: _Mover) -> bool:
     """Wait until all code is compiled that will be; whether it was in time."""
-    from fhi_al.ensemble.fast_forces import FastForces
     from fhi_al.ensemble.fast_gradients import FastGradients
+    from fhi_al.fast.forces import FastForces
 
     trainer.fast, fast = FastGradients(0.0), FastForces(mover.walkers, 0.0)
     mover.use(fast)

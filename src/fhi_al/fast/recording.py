@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.padding import Shape
-from fhi_al.ensemble.tracing import Function, averages_as_tensors, names_of, tensors_of
+from fhi_al.fast.padding import Shape
+from fhi_al.fast.tracing import Function, averages_as_tensors, names_of, tensors_of
 
 _WARM_UP = 5
 """Evaluations before the recording: TorchScript compiles in the first ones."""

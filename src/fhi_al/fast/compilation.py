@@ -28,9 +28,9 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble import contraction, tracing
-from fhi_al.ensemble.padding import Shape
-from fhi_al.ensemble.tracing import Function, trace
+from fhi_al.fast import contraction, tracing
+from fhi_al.fast.padding import Shape
+from fhi_al.fast.tracing import Function, trace
 
 
 def cache_folder() -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from fhi_al.ensemble.padding import Tensors
+from fhi_al.fast.padding import Tensors
 
 log = logging.getLogger(__name__)
 

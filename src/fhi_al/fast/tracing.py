@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch.fx.passes.shape_prop import ShapeProp
 
-from fhi_al.ensemble.contraction import sparse_contractions
-from fhi_al.ensemble.padding import Shape, Tensors
+from fhi_al.fast.contraction import sparse_contractions
+from fhi_al.fast.padding import Shape, Tensors
 
 
 class Function(Protocol):

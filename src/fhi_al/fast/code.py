@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.compilation import Compilation
-from fhi_al.ensemble.padding import Shape
-from fhi_al.ensemble.recording import Recording
-from fhi_al.ensemble.tracing import Function
+from fhi_al.fast.compilation import Compilation
+from fhi_al.fast.padding import Shape
+from fhi_al.fast.recording import Recording
+from fhi_al.fast.tracing import Function
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from fhi_al.ensemble.code import PATIENCE_SECONDS, Code, clock
-from fhi_al.ensemble.padding import Shape, Tensors, pad
-from fhi_al.ensemble.splitting import Outputs, joined, split
-from fhi_al.ensemble.tracing import tensors_of
+from fhi_al.fast.code import PATIENCE_SECONDS, Code, clock
+from fhi_al.fast.padding import Shape, Tensors, pad
+from fhi_al.fast.splitting import Outputs, joined, split
+from fhi_al.fast.tracing import tensors_of
 
 Eager = Callable[[Tensors, Sequence[int], bool], Outputs]
 """Evaluates structures with the models themselves: (inputs, members, whether virials too)."""
