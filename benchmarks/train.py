@@ -30,7 +30,7 @@ from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.members import Committee, new_members
 from fhi_al.ensemble.train_member import train_epoch
-from fhi_al.run_folder import RunFolder
+from fhi_al.folder.run_folder import RunFolder
 from fhi_al.settings import load_inputs
 
 GEOMETRY = Path(__file__).resolve().parent.parent / "examples" / "ethanol" / "geometry.in"

@@ -23,8 +23,8 @@ from rich.text import Text
 
 from fhi_al.analysis.progress import Progress
 from fhi_al.events import Labelled
+from fhi_al.folder.lock import Holder
 from fhi_al.journal import Record, read_journal
-from fhi_al.lock import Holder
 from fhi_al.monitor.drawing import draw
 from fhi_al.monitor.observe import observe
 from fhi_al.monitor.snapshot import Snapshot

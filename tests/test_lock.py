@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from fhi_al.errors import InputError, StorageError
-from fhi_al.lock import FolderLock, read_holder
+from fhi_al.folder.lock import FolderLock, read_holder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from fhi_al.lock import FolderLock, read_holder
+from fhi_al.folder.lock import FolderLock, read_holder
 lock = FolderLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -12,7 +12,7 @@ from ensemble_runs import ACTIVE, DIGEST, TINY, geometry_in, merged, molecules
 
 from fhi_al.atoms.structure import Label
 from fhi_al.ensemble.architecture import ModelSpec, build_model
-from fhi_al.run_folder import RunFolder
+from fhi_al.folder.run_folder import RunFolder
 from fhi_al.settings import load_inputs
 
 

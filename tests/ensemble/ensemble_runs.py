@@ -15,7 +15,7 @@ from fhi_al.effects import Train
 from fhi_al.ensemble.members import Committee
 from fhi_al.ensemble.train import train
 from fhi_al.events import ALL_MEMBERS, Entry, Trained
-from fhi_al.run_folder import RunFolder
+from fhi_al.folder.run_folder import RunFolder
 
 DIGEST = "emt"
 TINY: dict[str, dict[str, Any]] = {

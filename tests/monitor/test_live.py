@@ -18,7 +18,7 @@ import pytest
 
 from fhi_al.analysis.progress import Progress
 from fhi_al.events import Event, Opened, Sampled, Started
-from fhi_al.lock import Holder
+from fhi_al.folder.lock import Holder
 from fhi_al.monitor import live
 from fhi_al.monitor.live import RunView
 from fhi_al.monitor.terminal import terminal_size

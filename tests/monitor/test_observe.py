@@ -28,8 +28,8 @@ from fhi_al.events import (
     Started,
     Trained,
 )
+from fhi_al.folder.lock import Holder
 from fhi_al.journal import Journal
-from fhi_al.lock import Holder
 from fhi_al.monitor.drawing import draw, duration, in_words
 from fhi_al.monitor.observe import observe
 from fhi_al.monitor.snapshot import Snapshot

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `FHI_AL-journal`."""
     arguments = main_parser().parse_args(argv)
 
-    from fhi_al import journal_tool
+    from fhi_al.folder import repair as journal_tool
 
     if arguments.action == "check":
         return guarded(lambda: journal_tool.check(arguments.directory))

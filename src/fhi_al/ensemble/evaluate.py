@@ -19,8 +19,8 @@ from fhi_al.ensemble.data import loader, member_keys
 from fhi_al.ensemble.frames import read_labels
 from fhi_al.ensemble.members import Committee, load_committee
 from fhi_al.events import ALL_MEMBERS, Errors, Evaluated, Opened
+from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
-from fhi_al.run_folder import RunFolder
 from fhi_al.settings import load_inputs
 
 DataSet = Literal["validation", "test"]

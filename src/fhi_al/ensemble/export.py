@@ -18,7 +18,7 @@ from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.members import Committee
 from fhi_al.events import ALL_MEMBERS, Entry, Exported
 from fhi_al.files import write_file, write_text
-from fhi_al.run_folder import RunFolder
+from fhi_al.folder.run_folder import RunFolder
 
 INITIAL = "initial"
 """Folder, below those of the final ones, of the models and data of the initial dataset."""

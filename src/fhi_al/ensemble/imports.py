@@ -20,9 +20,9 @@ from fhi_al.ensemble.member import Member, training_options
 from fhi_al.ensemble.members import Committee, elements, member_seeds
 from fhi_al.errors import InputError, UnsoundError
 from fhi_al.events import ALL_MEMBERS, Entry, Imported, Split
+from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.split import next_split
 from fhi_al.reference.integrity import check_net_force
-from fhi_al.run_folder import RunFolder
 from fhi_al.settings import Inputs
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from fhi_al.ensemble.members import Committee, atomic_energies, new_members
 from fhi_al.ensemble.train_member import Record, train_member
 from fhi_al.errors import FhiAlError
 from fhi_al.events import Entry, Trained
-from fhi_al.run_folder import RunFolder
+from fhi_al.folder.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

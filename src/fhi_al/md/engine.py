@@ -28,7 +28,7 @@ from fhi_al.md.walkers_file import load_walkers, save_walkers
 from fhi_al.procedures.threshold import ThresholdRule
 
 if TYPE_CHECKING:
-    from fhi_al.run_folder import RunFolder
+    from fhi_al.folder.run_folder import RunFolder
     from fhi_al.settings import Inputs
 
 log = logging.getLogger(__name__)

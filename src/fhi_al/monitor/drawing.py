@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fhi_al.analysis.accounting import shares
-from fhi_al.lock import STALE_S
+from fhi_al.folder.lock import STALE_S
 from fhi_al.monitor.snapshot import Accuracy, Condition, Limit, RoleShare, Snapshot, Trajectory
 
 _COLOURS: dict[Condition, str] = {

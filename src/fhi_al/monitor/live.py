@@ -22,7 +22,7 @@ from rich.segment import Segment, SegmentLines
 
 from fhi_al.analysis.progress import Progress
 from fhi_al.events import Event, Started
-from fhi_al.lock import Holder
+from fhi_al.folder.lock import Holder
 from fhi_al.monitor.drawing import draw, in_words
 from fhi_al.monitor.observe import observe
 from fhi_al.monitor.snapshot import Snapshot

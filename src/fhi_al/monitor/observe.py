@@ -9,7 +9,7 @@ from fhi_al.analysis.accounting import Role, role_of
 from fhi_al.analysis.progress import INITIAL_STRUCTURES, Progress, numbers
 from fhi_al.effects import Label
 from fhi_al.events import Closed, Failed
-from fhi_al.lock import Holder
+from fhi_al.folder.lock import Holder
 from fhi_al.monitor.snapshot import (
     Accuracy,
     Condition,

@@ -16,8 +16,8 @@ from rich.console import Console
 from fhi_al.analysis.progress import Progress
 from fhi_al.errors import InputError, JournalError
 from fhi_al.events import Opened
+from fhi_al.folder.lock import read_holder
 from fhi_al.journal import Follower
-from fhi_al.lock import read_holder
 from fhi_al.monitor.drawing import draw, in_words
 from fhi_al.monitor.live import PERIOD_S, Painter
 from fhi_al.monitor.observe import observe

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhi_al.errors import FhiAlError, InputError
+from fhi_al.folder.run_folder import RunFolder
 from fhi_al.parallel.channels import Channel, InlineChannel, Look, MpiChannel, gather
 from fhi_al.parallel.layout import Layout, plan_layout, visible_gpus
 from fhi_al.parallel.ml_worker import MlWorker
@@ -17,7 +18,6 @@ from fhi_al.parallel.world import claim_threads, local_rank
 from fhi_al.reference.black_box import BlackBox
 from fhi_al.reference.engine import engine_class
 from fhi_al.reference.rescue import RescuingEngine
-from fhi_al.run_folder import RunFolder
 from fhi_al.settings import Inputs
 from fhi_al.work import Place
 

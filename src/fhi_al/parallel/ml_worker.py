@@ -20,8 +20,8 @@ from fhi_al.effects import (
     Train,
 )
 from fhi_al.events import Advanced, Event, Isolated, Trained
+from fhi_al.folder.run_folder import RunFolder
 from fhi_al.parallel.channels import Channel, MpiChannel, Patience, Slices
-from fhi_al.run_folder import RunFolder
 from fhi_al.work import Outcome, Work
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from fhi_al.atoms.structure import Structure
 from fhi_al.effects import Effect, Label
 from fhi_al.errors import EngineError, FhiAlError, UnconvergedError
 from fhi_al.events import Event, Failed, Labelled, LabelRejected
+from fhi_al.folder.run_folder import RunFolder
 from fhi_al.parallel.channels import (
     TAG_EFFECT,
     TAG_EVENT,
@@ -34,7 +35,6 @@ from fhi_al.parallel.channels import (
     wait,
 )
 from fhi_al.reference.engine import Labeller
-from fhi_al.run_folder import RunFolder
 
 _UNANSWERED_S = 8.0
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fhi_al.errors import FhiAlError
 from fhi_al.events import Goal
+from fhi_al.folder.run_folder import RunFolder
 from fhi_al.on_all_ranks import on_all_ranks
 from fhi_al.opening import opening
 from fhi_al.parallel.channels import Channel, gather, share
@@ -26,7 +27,6 @@ from fhi_al.planning.estimate import COMPILED_AFTER_S, COMPILED_SPEEDUP, Trial, 
 from fhi_al.planning.trial import brings_data, try_models, try_reference, try_sampling
 from fhi_al.reference.engine import engine_class
 from fhi_al.reference.isolated import isolated_atoms
-from fhi_al.run_folder import RunFolder
 from fhi_al.settings import Inputs, load_inputs
 from fhi_al.work import since_start
 

@@ -17,6 +17,7 @@ from fhi_al.analysis.summary import Summary, summarise
 from fhi_al.errors import FhiAlError, InputError
 from fhi_al.events import Opened
 from fhi_al.files import write_text
+from fhi_al.folder.run_folder import PREDICTIONS, RunFolder
 from fhi_al.journal import Record, read_journal
 from fhi_al.procedures.run import finished, fold
 from fhi_al.procedures.state import State
@@ -40,7 +41,6 @@ from fhi_al.report.words import (
     summary_words,
     systems,
 )
-from fhi_al.run_folder import PREDICTIONS, RunFolder
 
 log = logging.getLogger(__name__)
 

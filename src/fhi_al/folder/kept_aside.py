@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fhi_al.errors import JournalError
 from fhi_al.events import Event, Exported
 from fhi_al.files import write_text
+from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
-from fhi_al.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from ase import Atoms
