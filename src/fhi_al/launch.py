@@ -22,7 +22,7 @@ from fhi_al.folder.housekeeping import Housekeeper
 from fhi_al.folder.lock import FolderLock
 from fhi_al.folder.run_folder import RunFolder, no_trace_of_failure, remove_empty
 from fhi_al.journal import Journal
-from fhi_al.narrator import Narrator, StageLog, start_logging
+from fhi_al.monitor.narrator import Narrator, StageLog, start_logging
 from fhi_al.on_all_ranks import on_all_ranks
 from fhi_al.opening import Joined, join_run
 from fhi_al.outcome import describe_stop, keep_traceback

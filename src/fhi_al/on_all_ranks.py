@@ -11,7 +11,7 @@ from typing import Any
 
 from fhi_al.controller import WorkerError
 from fhi_al.errors import FhiAlError, InputError
-from fhi_al.narrator import start_logging, start_worker_logging
+from fhi_al.monitor.narrator import start_logging, start_worker_logging
 from fhi_al.outcome import tell_problems
 from fhi_al.parallel.workers import describe_failure, report_failure
 from fhi_al.parallel.world import abort, world

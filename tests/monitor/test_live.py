@@ -21,8 +21,8 @@ from fhi_al.events import Event, Opened, Sampled, Started
 from fhi_al.folder.lock import Holder
 from fhi_al.monitor import live
 from fhi_al.monitor.live import RunView
+from fhi_al.monitor.narrator import start_logging
 from fhi_al.monitor.terminal import terminal_size
-from fhi_al.narrator import start_logging
 from fhi_al.procedures.run import step
 from fhi_al.simulated import simulated_rules
 
