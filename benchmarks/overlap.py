@@ -27,7 +27,7 @@ import yaml
 from ethanol import cached, force_errors
 
 from fhi_al.analysis.accounting import Span, account, commands, shares
-from fhi_al.journal import read_journal
+from fhi_al.record.journal import read_journal
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent / "examples" / "ethanol"

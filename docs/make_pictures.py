@@ -22,13 +22,13 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from fhi_al.analysis.progress import Progress
-from fhi_al.events import Labelled
 from fhi_al.folder.lock import Holder
-from fhi_al.journal import Record, read_journal
 from fhi_al.monitor.drawing import draw
 from fhi_al.monitor.observe import observe
 from fhi_al.monitor.snapshot import Snapshot
 from fhi_al.procedures.run import step
+from fhi_al.record.events import Labelled
+from fhi_al.record.journal import Record, read_journal
 
 PICTURES = Path(__file__).parent / "images"
 WIDTH = 96  # columns

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhi_al.analysis.accounting import Intervals, RoleUse, account, commands, shares
-from fhi_al.events import Closed, Evaluated, Event, Labelled, LabelRejected, Opened, Started
-from fhi_al.journal import Record
+from fhi_al.record.events import Closed, Evaluated, Event, Labelled, LabelRejected, Opened, Started
+from fhi_al.record.journal import Record
+from fhi_al.record.outcome import Place, Work
 from fhi_al.simulated import simulated_rules
-from fhi_al.work import Place, Work
 
 ML, ML1 = Place("a", ("ml",), "cuda:0", 1), Place("a", ("ml1",), "cuda:1", 1)
 IDLE = Place("b", (), "", 1)

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from fhi_al.controller import Controller, WorkerError
-from fhi_al.effects import Effect, Label
 from fhi_al.errors import EngineError, FhiAlError, StorageError
-from fhi_al.events import (
+from fhi_al.parallel.channels import InlineChannel, Slices
+from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.run import finished, fold, step
+from fhi_al.record.effects import Effect, Label
+from fhi_al.record.events import (
     Advanced,
     Closed,
     Event,
@@ -17,10 +20,7 @@ from fhi_al.events import (
     Opened,
     Started,
 )
-from fhi_al.journal import Journal
-from fhi_al.parallel.channels import InlineChannel, Slices
-from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import finished, fold, step
+from fhi_al.record.journal import Journal
 from fhi_al.simulated import SimulatedWorker, simulated_rules
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhi_al import events
-from fhi_al.codec import from_json, to_json
-from fhi_al.events import Event
+from fhi_al.record import events
+from fhi_al.record.codec import from_json, to_json
+from fhi_al.record.events import Event
 
 KINDS = typing.get_args(Event)
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from fhi_al.errors import StorageError
-from fhi_al.events import Started
-from fhi_al.files import write_file, write_hdf5, write_text
-from fhi_al.journal import Journal
+from fhi_al.record.events import Started
+from fhi_al.record.files import write_file, write_hdf5, write_text
+from fhi_al.record.journal import Journal
 
 LIMIT = 4096
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhi_al.errors import JournalError
-from fhi_al.events import Closed, Event, Labelled, Started
-from fhi_al.journal import Follower, Journal, Record, read_journal
+from fhi_al.record.events import Closed, Event, Labelled, Started
+from fhi_al.record.journal import Follower, Journal, Record, read_journal
 
 EVENTS: list[Event] = [
     Started("label-a", "reference0"),

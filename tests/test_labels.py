@@ -10,7 +10,7 @@ import pytest
 
 from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.errors import JournalError
-from fhi_al.labels import LabelStore, StructureStore
+from fhi_al.record.labels import LabelStore, StructureStore
 
 DIGEST = "engine"
 

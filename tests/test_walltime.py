@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from fhi_al.effects import Label, Train
-from fhi_al.events import Labelled, Trained
+from fhi_al.record.effects import Label, Train
+from fhi_al.record.events import Labelled, Trained
 from fhi_al.walltime import Walltime, end_of_job, parse_walltime
 
 LABEL = Label("label-a", "a", "initial")

@@ -9,15 +9,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from fhi_al.effects import Effect, Evaluate, Export, Train
 from fhi_al.errors import FhiAlError, StoppedError, StorageError
-from fhi_al.events import Closed, Event, Failed, Started
-from fhi_al.journal import Journal
 from fhi_al.parallel.batching import Batching
 from fhi_al.parallel.channels import Channel, Look, Patience
 from fhi_al.parallel.workers import describe_failure
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.state import State
+from fhi_al.record.effects import Effect, Evaluate, Export, Train
+from fhi_al.record.events import Closed, Event, Failed, Started
+from fhi_al.record.journal import Journal
 from fhi_al.remembered import Remembered
 from fhi_al.walltime import Walltime
 

@@ -16,12 +16,10 @@ from typing import Any
 from fhi_al import __version__
 from fhi_al.controller import Controller, Listener
 from fhi_al.errors import FhiAlError, JournalError, StoppedError
-from fhi_al.events import Closed, Retried
 from fhi_al.folder.artefacts import missing_artefacts
 from fhi_al.folder.housekeeping import Housekeeper
 from fhi_al.folder.lock import FolderLock
 from fhi_al.folder.run_folder import RunFolder, no_trace_of_failure, remove_empty
-from fhi_al.journal import Journal
 from fhi_al.monitor.narrator import Narrator, StageLog, start_logging
 from fhi_al.on_all_ranks import on_all_ranks
 from fhi_al.opening import Joined, join_run
@@ -32,6 +30,9 @@ from fhi_al.parallel.placement import describe_places
 from fhi_al.parallel.workers import describe_failure, report_failure
 from fhi_al.parallel.world import abort, alone_for_ase, peak_memory_mb
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Closed, Retried
+from fhi_al.record.journal import Journal
+from fhi_al.record.outcome import Place, since_start
 from fhi_al.reference.black_box import forget_deaths, read_deaths
 from fhi_al.reference.engine import engine_class
 from fhi_al.settings import load_inputs
@@ -39,7 +40,6 @@ from fhi_al.stopping import Forwarder, Signals, StopRequests
 from fhi_al.task import Task
 from fhi_al.walltime import Walltime, end_of_job
 from fhi_al.watch import Watch
-from fhi_al.work import Place, since_start
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 from fhi_al import __version__
 from fhi_al.analysis.finished_run import FinishedRun
 from fhi_al.analysis.summary import summarise
-from fhi_al.files import write_text
+from fhi_al.record.files import write_text
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.conversion import Converted

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from fhi_al import __version__
 from fhi_al.analysis.progress import Progress
 from fhi_al.errors import InputError, JournalError
-from fhi_al.events import Goal, Opened
-from fhi_al.journal import Journal, no_collection
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import step
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Goal, Opened
+from fhi_al.record.journal import Journal, no_collection
 from fhi_al.settings import Inputs
 from fhi_al.settings.inputs import flat_settings
 

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from fhi_al.errors import InputError, StorageError
-from fhi_al.events import Goal
-from fhi_al.files import write_text
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.journal import read_journal
 from fhi_al.parallel.world import launcher
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Goal
+from fhi_al.record.files import write_text
+from fhi_al.record.journal import read_journal
 from fhi_al.settings import AL_FILE, MACE_FILE, Inputs, resolved_yaml
 
 log = logging.getLogger(__name__)

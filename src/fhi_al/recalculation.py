@@ -15,12 +15,12 @@ import numpy as np
 from fhi_al.atoms.structure import Structure, structure_key
 from fhi_al.controller import Listener
 from fhi_al.errors import InputError
-from fhi_al.events import Event, Sampled
-from fhi_al.files import write_text
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.parallel.layout import Layout, plan_layout
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Event, Sampled
+from fhi_al.record.files import write_text
 from fhi_al.reference.engine import engine_class
 from fhi_al.settings import Inputs
 from fhi_al.settings.geometries import Geometry

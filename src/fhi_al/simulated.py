@@ -6,7 +6,10 @@ import hashlib
 
 import numpy as np
 
-from fhi_al.effects import (
+from fhi_al.parallel.channels import Slices
+from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.threshold import Thresholds
+from fhi_al.record.effects import (
     Advance,
     Effect,
     Evaluate,
@@ -18,7 +21,7 @@ from fhi_al.effects import (
     Sample,
     Train,
 )
-from fhi_al.events import (
+from fhi_al.record.events import (
     Advanced,
     Candidate,
     Check,
@@ -34,9 +37,6 @@ from fhi_al.events import (
     Sampled,
     Trained,
 )
-from fhi_al.parallel.channels import Slices
-from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.threshold import Thresholds
 
 
 def simulated_rules(**changes: object) -> Rules:

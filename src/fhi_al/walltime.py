@@ -8,8 +8,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from fhi_al.effects import Advance, Effect, Evaluate, Export, Sample, Train
-from fhi_al.events import (
+from fhi_al.record.effects import Advance, Effect, Evaluate, Export, Sample, Train
+from fhi_al.record.events import (
     Advanced,
     Evaluated,
     Event,

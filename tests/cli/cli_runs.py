@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from fhi_al.events import Event, Labelled, Opened
-from fhi_al.journal import read_journal
+from fhi_al.record.events import Event, Labelled, Opened
+from fhi_al.record.journal import read_journal
 
 HERE = Path(__file__).parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))

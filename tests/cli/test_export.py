@@ -19,7 +19,7 @@ from mace.data import AtomicData, HDF5Dataset, config_from_atoms
 from mace.tools import AtomicNumberTable
 from mace.tools.torch_geometric.batch import Batch
 
-from fhi_al.journal import read_journal
+from fhi_al.record.journal import read_journal
 
 MODELS = ("model", "torchscript", "lammps", "mliap")
 

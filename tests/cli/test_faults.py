@@ -25,8 +25,8 @@ from cli_runs import (
     write_inputs,
 )
 
-from fhi_al.events import Died, Labelled, LabelRejected, Opened, Started
 from fhi_al.md.perturb import perturbed
+from fhi_al.record.events import Died, Labelled, LabelRejected, Opened, Started
 from fhi_al.settings.geometry_in import parse_geometry
 
 

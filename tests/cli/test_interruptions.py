@@ -25,7 +25,7 @@ from cli_runs import (
     write_inputs,
 )
 
-from fhi_al.events import Failed, Labelled
+from fhi_al.record.events import Failed, Labelled
 
 CALLS, TROUBLE = "calls.txt", "trouble"
 

@@ -13,10 +13,10 @@ from asi_library.build import SPECIES_DIR
 from cli_runs import journal, label_files, labelled, succeed, summary, write_inputs
 
 from fhi_al.analysis.accounting import commands
-from fhi_al.events import Labelled, Opened, Started, Trained
-from fhi_al.journal import read_journal
 from fhi_al.procedures.run import fold
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Labelled, Opened, Started, Trained
+from fhi_al.record.journal import read_journal
 
 SMALL = {
     "n_samples": 2,

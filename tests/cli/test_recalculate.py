@@ -14,7 +14,7 @@ from ase.units import Bohr, Hartree
 from cli_runs import Done, call, contents, journal, write_inputs
 from tblite.interface import Calculator
 
-from fhi_al.events import Event, Labelled, LabelRejected
+from fhi_al.record.events import Event, Labelled, LabelRejected
 
 GFN1 = {"REFERENCE": {"engine": "xtb", "method": "GFN1-xTB"}}
 

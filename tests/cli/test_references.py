@@ -23,8 +23,8 @@ from cli_runs import (
 from cli_watch import watch
 from tblite.interface import Calculator as Tblite
 
-from fhi_al.events import Labelled, LabelRejected
-from fhi_al.labels import LabelStore
+from fhi_al.record.events import Labelled, LabelRejected
+from fhi_al.record.labels import LabelStore
 
 MOVING_WATER = """\
 atom 0.0 0.0 0.119 O

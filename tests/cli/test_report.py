@@ -12,8 +12,8 @@ import pytest
 from browser import CHROMIUM, open_page
 from cli_runs import SCRIPTS, environment, journal, summary
 
-from fhi_al.events import Advanced, Evaluated
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.record.events import Advanced, Evaluated
 from fhi_al.report.run_report import try_report
 from fhi_al.settings import load_inputs
 

@@ -14,7 +14,7 @@ import pytest
 from cli_runs import AL, SCRIPTS, command_line, environment, journal, write_inputs
 from cli_terminal import COLUMNS, LINES, Terminal
 
-from fhi_al.events import Labelled, Opened
+from fhi_al.record.events import Labelled, Opened
 
 # Soon in its convergence, which takes as long as it is looked at.
 SMALL = {

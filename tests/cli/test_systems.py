@@ -8,7 +8,7 @@ from ase.build import molecule
 from ase.io import read, write
 from cli_runs import call, journal, succeed, summary, write_inputs
 
-from fhi_al.events import Advanced, Evaluated, Labelled, Opened
+from fhi_al.record.events import Advanced, Evaluated, Labelled, Opened
 
 
 def test_a_run_with_two_molecules_by_ab_initio_md(tmp_path):

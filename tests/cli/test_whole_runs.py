@@ -28,7 +28,7 @@ from cli_runs import (
 )
 from tblite.interface import Calculator
 
-from fhi_al.events import Advanced, Labelled, LabelRejected, Sampled, Trained
+from fhi_al.record.events import Advanced, Labelled, LabelRejected, Sampled, Trained
 
 
 def xtb(atoms: Atoms) -> tuple[float, np.ndarray]:

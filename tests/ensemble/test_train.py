@@ -25,7 +25,7 @@ from fhi_al.ensemble.train import train
 from fhi_al.ensemble.train_member import begin, plan_of
 from fhi_al.ensemble.validation import validate
 from fhi_al.errors import FhiAlError, InputError, JournalError
-from fhi_al.events import ALL_MEMBERS, Entry
+from fhi_al.record.events import ALL_MEMBERS, Entry
 
 
 def raw(committee: Committee, index: int = 0) -> list[np.ndarray]:

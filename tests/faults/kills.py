@@ -15,7 +15,7 @@ from pathlib import Path
 from cli_runs import Running, journal, label_files, labelled
 from fault_runs import calls, n_records
 
-from fhi_al.events import LabelRejected
+from fhi_al.record.events import LabelRejected
 
 STARTING_S = 4.0
 """About the time from the command to its first event."""

@@ -14,7 +14,7 @@ from cli_runs import call, environment, label_files, labelled, succeed, write_in
 from fault_runs import n_records
 
 from fhi_al.cli.journal import main as journal
-from fhi_al.journal import read_journal
+from fhi_al.record.journal import read_journal
 
 PREFIXES = Path(__file__).with_name("prefixes.py")
 AL = {

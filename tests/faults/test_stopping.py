@@ -12,7 +12,7 @@ import pytest
 from cli_runs import Done, Running, call, journal, labelled
 from fault_runs import TROUBLE, calls, logged_run, n_records, wait_until
 
-from fhi_al.events import Closed, Started
+from fhi_al.record.events import Closed, Started
 
 Start = Callable[..., Running]
 # Some minutes of work.

@@ -10,7 +10,7 @@ import pytest
 from cli_runs import Done, Running, call, journal, labelled, write_inputs
 from fault_runs import TROUBLE, logged_run
 
-from fhi_al.events import Exported
+from fhi_al.record.events import Exported
 
 SHORT = {"initial_intermediate_epochs": 2, "max_initial_epochs": 2, "n_samples": 2}
 

@@ -13,11 +13,11 @@ import yaml
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from fhi_al.codec import to_json
 from fhi_al.errors import InputError, JournalError
-from fhi_al.events import Closed, Event, Labelled, Opened, Started
-from fhi_al.journal import Journal, read_journal
 from fhi_al.procedures.run import fold
+from fhi_al.record.codec import to_json
+from fhi_al.record.events import Closed, Event, Labelled, Opened, Started
+from fhi_al.record.journal import Journal, read_journal
 from fhi_al.settings import load_inputs
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
 from fhi_al.settings.base import Section

@@ -1,9 +1,9 @@
 """Walkers for tests, by the shortest way."""
 
-from fhi_al import effects
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.protocol import Protocol, Ramp
 from fhi_al.md.walker import Walkers
+from fhi_al.record import effects
 
 FACTORS = (0.9, 1.0, 1.1)
 # A history with which no walker will ever cross.

@@ -11,7 +11,6 @@ from ase import units
 from md_walkers import FACTORS, QUIET, effect, finish, sample_effect, start
 from test_engine import Bomb
 
-from fhi_al import effects
 from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.ensemble.predict import CommitteePredictor, Prediction
 from fhi_al.errors import FhiAlError
@@ -19,6 +18,7 @@ from fhi_al.md import engine
 from fhi_al.md.guard import Guard, Snapshot
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
+from fhi_al.record import effects
 from fhi_al.settings.md import MdSettings
 
 

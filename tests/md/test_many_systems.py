@@ -10,7 +10,6 @@ from ase.calculators.emt import EMT
 from ase.io import write
 from md_walkers import effect, finish, sample_effect
 
-from fhi_al import effects
 from fhi_al.atoms.structure import Label
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor
 from fhi_al.errors import EngineError
@@ -18,6 +17,7 @@ from fhi_al.folder.run_folder import RunFolder
 from fhi_al.md import engine
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
+from fhi_al.record import effects
 from fhi_al.settings import load_inputs
 
 

@@ -6,13 +6,13 @@ import torch
 from ase.calculators.emt import EMT
 from md_walkers import finish, sample_effect
 
-from fhi_al import effects
 from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.ensemble.predict import CalculatorDriver
 from fhi_al.errors import JournalError
 from fhi_al.md import engine
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
+from fhi_al.record import effects
 
 
 def test_samples_of_a_pretrained_model(folder, silicon):

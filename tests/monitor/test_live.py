@@ -17,13 +17,13 @@ from typing import TextIO
 import pytest
 
 from fhi_al.analysis.progress import Progress
-from fhi_al.events import Event, Opened, Sampled, Started
 from fhi_al.folder.lock import Holder
 from fhi_al.monitor import live
 from fhi_al.monitor.live import RunView
 from fhi_al.monitor.narrator import start_logging
 from fhi_al.monitor.terminal import terminal_size
 from fhi_al.procedures.run import step
+from fhi_al.record.events import Event, Opened, Sampled, Started
 from fhi_al.simulated import simulated_rules
 
 LINES, COLUMNS = 30, 90

@@ -14,7 +14,14 @@ from rich.console import Console
 
 from fhi_al.analysis.progress import Pace, Progress
 from fhi_al.controller import Controller
-from fhi_al.events import (
+from fhi_al.folder.lock import Holder
+from fhi_al.monitor.drawing import draw, duration, in_words
+from fhi_al.monitor.observe import observe
+from fhi_al.monitor.snapshot import Snapshot
+from fhi_al.monitor.status import to_json
+from fhi_al.parallel.channels import InlineChannel
+from fhi_al.procedures.run import step, wanted
+from fhi_al.record.events import (
     Advanced,
     Check,
     Closed,
@@ -28,16 +35,9 @@ from fhi_al.events import (
     Started,
     Trained,
 )
-from fhi_al.folder.lock import Holder
-from fhi_al.journal import Journal
-from fhi_al.monitor.drawing import draw, duration, in_words
-from fhi_al.monitor.observe import observe
-from fhi_al.monitor.snapshot import Snapshot
-from fhi_al.monitor.status import to_json
-from fhi_al.parallel.channels import InlineChannel
-from fhi_al.procedures.run import step, wanted
+from fhi_al.record.journal import Journal
+from fhi_al.record.outcome import Place, Work
 from fhi_al.simulated import SimulatedWorker, simulated_rules
-from fhi_al.work import Place, Work
 
 ML = Place("a", ("ml",), "cuda:0", 1)
 GROUP = [Place("b", ("reference0",), "cpu", 1)] * 4

@@ -8,10 +8,10 @@ import time
 
 from mpi4py import MPI
 
-from fhi_al.effects import Label
-from fhi_al.events import Labelled
 from fhi_al.parallel.channels import MpiChannel, Patience, Slices, gather, share
 from fhi_al.parallel.workers import FailureChannel, describe_failure, report_failure, serve
+from fhi_al.record.effects import Label
+from fhi_al.record.events import Labelled
 
 
 class Slow:

@@ -6,7 +6,7 @@ import socket
 
 from fhi_al.parallel.layout import Layout, plan_layout
 from fhi_al.parallel.placement import describe_places, place_of
-from fhi_al.work import Place
+from fhi_al.record.outcome import Place
 
 
 def places(layout: Layout, *, parallel_engine: bool) -> list[Place]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from fhi_al.effects import Effect, Label
-from fhi_al.events import Event, Failed, Labelled
 from fhi_al.parallel.channels import InlineChannel, Patience, Slices
-from fhi_al.work import Work, clock
+from fhi_al.record.effects import Effect, Label
+from fhi_al.record.events import Event, Failed, Labelled
+from fhi_al.record.outcome import Work, clock
 
 LABEL = Label("label-a", "a", "initial")
 

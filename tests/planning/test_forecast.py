@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from fhi_al.events import ALL_MEMBERS, Entry, Opened
 from fhi_al.planning.costs import Costs, Rates, Shape, Split
 from fhi_al.planning.estimate import duration
 from fhi_al.planning.forecast import Forecast, forecast
 from fhi_al.procedures.rules import Rules
+from fhi_al.record.events import ALL_MEMBERS, Entry, Opened
 from fhi_al.simulated import simulated_rules
 
 NO_TIME = Rates(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

@@ -11,7 +11,12 @@ import pytest
 import fhi_al.procedures
 
 MODULES = sorted(Path(fhi_al.procedures.__file__).parent.glob("*.py"))
-DATA_TYPES = ("fhi_al.effects", "fhi_al.events", "fhi_al.procedures", "fhi_al.atoms.structure")
+DATA_TYPES = (
+    "fhi_al.record.effects",
+    "fhi_al.record.events",
+    "fhi_al.procedures",
+    "fhi_al.atoms.structure",
+)
 IMPURE = {"os", "time", "random", "pathlib", "subprocess", "socket", "threading", "tempfile", "io"}
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from fhi_al.effects import Advance, Effect, Label, Sample, Train
-from fhi_al.events import Advanced, Event, Opened, Started
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, step, wanted
+from fhi_al.record.effects import Advance, Effect, Label, Sample, Train
+from fhi_al.record.events import Advanced, Event, Opened, Started
 from fhi_al.simulated import SimulatedWorker, simulated_rules
 
 QUEUE = 2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from fhi_al.effects import Label
-from fhi_al.events import Event, Labelled, LabelRejected, Opened, Retried, Sampled, Started
 from fhi_al.procedures.run import finished, fold, step, wanted
+from fhi_al.record.effects import Label
+from fhi_al.record.events import Event, Labelled, LabelRejected, Opened, Retried, Sampled, Started
 from fhi_al.simulated import simulated_rules
 
 

@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhi_al.effects import Advance, Effect, Label, Train
-from fhi_al.events import (
+from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.run import finished, fold, step, wanted
+from fhi_al.procedures.state import State
+from fhi_al.procedures.threshold import Thresholds
+from fhi_al.record.effects import Advance, Effect, Label, Train
+from fhi_al.record.events import (
     ALL_MEMBERS,
     Advanced,
     Closed,
@@ -22,10 +26,6 @@ from fhi_al.events import (
     Opened,
     Started,
 )
-from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import finished, fold, step, wanted
-from fhi_al.procedures.state import State
-from fhi_al.procedures.threshold import Thresholds
 from fhi_al.simulated import SimulatedWorker, simulated_rules
 
 

@@ -11,13 +11,13 @@ from reference_cases import ASI_ELEMENTS, asi_control, ethanol, water
 
 from fhi_al.atoms.structure import Structure
 from fhi_al.controller import Controller
-from fhi_al.effects import Effect, Sample
-from fhi_al.events import Event, Opened, Sampled
-from fhi_al.journal import Journal
-from fhi_al.labels import LabelStore, StructureStore
 from fhi_al.parallel.channels import InlineChannel
 from fhi_al.parallel.workers import ReferenceWorker
 from fhi_al.procedures.run import step
+from fhi_al.record.effects import Effect, Sample
+from fhi_al.record.events import Event, Opened, Sampled
+from fhi_al.record.journal import Journal
+from fhi_al.record.labels import LabelStore, StructureStore
 from fhi_al.reference.asi import OUTPUT, AsiEngine
 from fhi_al.settings.reference import AsiSettings
 from fhi_al.simulated import SimulatedWorker, simulated_rules

@@ -13,11 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from fhi_al import events
 from fhi_al.atoms.structure import FloatArray
-from fhi_al.events import Opened
-from fhi_al.journal import Record
-from fhi_al.work import Outcome, Place
+from fhi_al.record import events
+from fhi_al.record.events import Opened
+from fhi_al.record.journal import Record
+from fhi_al.record.outcome import Outcome, Place
 
 Role = Literal["ML", "reference", "idle"]
 

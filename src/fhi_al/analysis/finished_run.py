@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fhi_al.errors import InputError
-from fhi_al.events import Opened, Stage
-from fhi_al.journal import Record, read_journal
-from fhi_al.labels import LabelStore
 from fhi_al.procedures.run import fold
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Opened, Stage
+from fhi_al.record.journal import Record, read_journal
+from fhi_al.record.labels import LabelStore
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fhi_al.events import Advanced, Check, Labelled, Opened, Trained
-from fhi_al.files import write_text
-from fhi_al.journal import Record
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.threshold import Thresholds
+from fhi_al.record.events import Advanced, Check, Labelled, Opened, Trained
+from fhi_al.record.files import write_text
+from fhi_al.record.journal import Record
 
 _LOSSES = ("epoch", "loss", "valid_loss", "force_mae_eV_per_A", "energy_mae_eV_per_atom")
 _UNCERTAINTIES = ("trajectory", "step", "uncertainty_eV_per_A", "threshold_eV_per_A", "T_K")

@@ -12,7 +12,7 @@ import numpy as np
 
 from fhi_al.atoms.structure import FloatArray, IntArray
 from fhi_al.errors import JournalError
-from fhi_al.files import write_hdf5
+from fhi_al.record.files import write_hdf5
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from fhi_al.analysis.accounting import KINDS, Role, role_of
-from fhi_al.events import (
+from fhi_al.procedures.state import State
+from fhi_al.record.events import (
     Advanced,
     Closed,
     Event,
@@ -22,8 +23,7 @@ from fhi_al.events import (
     Started,
     Trained,
 )
-from fhi_al.procedures.state import State
-from fhi_al.work import Outcome, Place
+from fhi_al.record.outcome import Outcome, Place
 
 INITIAL_STRUCTURES = "initial structures"
 _NEWEST = 41

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from fhi_al.analysis.accounting import RoleUse, account, shares
 from fhi_al.analysis.progress import Progress, StageCost
-from fhi_al.events import Errors, Labelled
-from fhi_al.files import write_text
-from fhi_al.journal import Record
 from fhi_al.procedures.run import delivered_members, step
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Errors, Labelled
+from fhi_al.record.files import write_text
+from fhi_al.record.journal import Record
 
 
 @dataclass

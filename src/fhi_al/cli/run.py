@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fhi_al.cli import make_parser
-from fhi_al.events import Goal
+from fhi_al.record.events import Goal
 
 
 def whole_parser() -> argparse.ArgumentParser:

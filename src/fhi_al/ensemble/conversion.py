@@ -22,7 +22,7 @@ from fhi_al.ensemble.architecture import (
     load_model_file,
     spec_of_model,
 )
-from fhi_al.files import write_file
+from fhi_al.record.files import write_file
 
 SUFFIXES = {
     "model": ".model",

@@ -15,9 +15,9 @@ from mace.tools.torch_geometric.dataloader import Collater, DataLoader
 from fhi_al.atoms.structure import Label
 from fhi_al.ensemble.architecture import default_dtype
 from fhi_al.errors import InputError
-from fhi_al.events import ALL_MEMBERS, Entry
 from fhi_al.fast.padding import Tensors
-from fhi_al.labels import LabelStore
+from fhi_al.record.events import ALL_MEMBERS, Entry
+from fhi_al.record.labels import LabelStore
 from fhi_al.settings.mace import Training
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from fhi_al.atoms.structure import Label
 from fhi_al.ensemble.data import configuration, member_keys
 from fhi_al.ensemble.frames import write_labels
 from fhi_al.errors import InputError
-from fhi_al.events import ALL_MEMBERS
-from fhi_al.files import write_file, write_hdf5
+from fhi_al.record.events import ALL_MEMBERS
+from fhi_al.record.files import write_file, write_hdf5
 
 
 def write_datasets(run: FinishedRun, formats: Sequence[str], target: Path) -> list[Path]:

@@ -14,13 +14,13 @@ from mace.data import AtomicData
 from fhi_al.analysis.predictions import Predictions, joined, save_predictions, voigt
 from fhi_al.analysis.scores import Scores, all_scores
 from fhi_al.atoms.structure import BoolArray, FloatArray
-from fhi_al.effects import Evaluate
 from fhi_al.ensemble.data import loader, member_keys
 from fhi_al.ensemble.frames import read_labels
 from fhi_al.ensemble.members import Committee, load_committee
-from fhi_al.events import ALL_MEMBERS, Errors, Evaluated, Opened
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
+from fhi_al.record.effects import Evaluate
+from fhi_al.record.events import ALL_MEMBERS, Errors, Evaluated, Opened
 from fhi_al.settings import load_inputs
 
 DataSet = Literal["validation", "test"]

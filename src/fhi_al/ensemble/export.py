@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 import yaml
 
-from fhi_al.effects import Export
 from fhi_al.ensemble.data import member_keys
 from fhi_al.ensemble.frames import write_labels
 from fhi_al.ensemble.member import Member
 from fhi_al.ensemble.members import Committee
-from fhi_al.events import ALL_MEMBERS, Entry, Exported
-from fhi_al.files import write_file, write_text
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.record.effects import Export
+from fhi_al.record.events import ALL_MEMBERS, Entry, Exported
+from fhi_al.record.files import write_file, write_text
 
 INITIAL = "initial"
 """Folder, below those of the final ones, of the models and data of the initial dataset."""

@@ -17,7 +17,7 @@ from mace.tools import DefaultKeys
 
 from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.errors import InputError
-from fhi_al.files import write_text
+from fhi_al.record.files import write_text
 
 ENERGY, FORCES, STRESS = (
     key.value for key in (DefaultKeys.ENERGY, DefaultKeys.FORCES, DefaultKeys.STRESS)

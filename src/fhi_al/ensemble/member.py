@@ -22,8 +22,8 @@ from torch_ema import ExponentialMovingAverage
 from fhi_al.ensemble.architecture import ModelSpec, build_model, mace_options
 from fhi_al.ensemble.data import STRESS_LOSSES
 from fhi_al.errors import InputError
-from fhi_al.events import MemberState
 from fhi_al.fast.splitting import Room
+from fhi_al.record.events import MemberState
 from fhi_al.settings import Inputs
 
 CONVERGENCE_STAGES = ("converge_initial", "convergence")

@@ -28,8 +28,8 @@ from fhi_al.ensemble.architecture import (
 from fhi_al.ensemble.data import Graphs, configuration, loader
 from fhi_al.ensemble.member import FORMAT, Member, training_options
 from fhi_al.errors import InputError, JournalError
-from fhi_al.files import write_file
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.record.files import write_file
 from fhi_al.settings import Inputs
 
 log = logging.getLogger(__name__)

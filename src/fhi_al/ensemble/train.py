@@ -9,15 +9,15 @@ from collections.abc import Generator, Sequence
 import torch
 from mace.data import AtomicData
 
-from fhi_al.effects import Train
 from fhi_al.ensemble.data import STRESS_LOSSES, Counts, Graphs, count, member_keys
 from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.fast_validation import FastValidation
 from fhi_al.ensemble.members import Committee, atomic_energies, new_members
 from fhi_al.ensemble.train_member import Record, train_member
 from fhi_al.errors import FhiAlError
-from fhi_al.events import Entry, Trained
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.record.effects import Train
+from fhi_al.record.events import Entry, Trained
 
 log = logging.getLogger(__name__)
 

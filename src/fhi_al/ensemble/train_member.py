@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from mace.data import AtomicData
 from mace.tools.train import take_step
 
-from fhi_al.effects import Train
 from fhi_al.ensemble.data import collate, shuffled
 from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.fast_validation import FastValidation
@@ -20,7 +19,8 @@ from fhi_al.ensemble.member import CONVERGENCE_STAGES, Member
 from fhi_al.ensemble.members import Committee
 from fhi_al.ensemble.validation import validate
 from fhi_al.errors import FhiAlError
-from fhi_al.events import Stage
+from fhi_al.record.effects import Train
+from fhi_al.record.events import Stage
 from fhi_al.settings import Inputs
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from fhi_al.labels import LabelStore, StructureStore
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
+from fhi_al.record.labels import LabelStore, StructureStore
 
 
 @dataclass(frozen=True)

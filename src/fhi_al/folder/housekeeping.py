@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from fhi_al.events import Advanced, Event, Labelled, Sampled, Trained
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Advanced, Event, Labelled, Sampled, Trained
 
 
 class Housekeeper:

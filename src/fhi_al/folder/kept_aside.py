@@ -9,10 +9,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fhi_al.errors import JournalError
-from fhi_al.events import Event, Exported
-from fhi_al.files import write_text
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Event, Exported
+from fhi_al.record.files import write_text
 
 if TYPE_CHECKING:
     from ase import Atoms

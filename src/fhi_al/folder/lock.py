@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fhi_al.errors import InputError
-from fhi_al.files import storage_error
+from fhi_al.record.files import storage_error
 
 STALE_S = 120.0
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)

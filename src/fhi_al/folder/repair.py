@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fhi_al.codec import to_json
 from fhi_al.errors import FhiAlError, InputError, JournalError
-from fhi_al.events import Event, Labelled, Opened
-from fhi_al.files import storage_error, sync, write_file
 from fhi_al.folder.artefacts import Artefacts, Inventory, needed_walkers
 from fhi_al.folder.lock import FolderLock, read_holder
-from fhi_al.journal import Record, read_sound_part
 from fhi_al.procedures.run import step
 from fhi_al.procedures.state import State
+from fhi_al.record.codec import to_json
+from fhi_al.record.events import Event, Labelled, Opened
+from fhi_al.record.files import storage_error, sync, write_file
+from fhi_al.record.journal import Record, read_sound_part
 
 _SHOWN = 100
 _LISTED = 12

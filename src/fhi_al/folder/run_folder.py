@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from fhi_al.errors import InputError
-from fhi_al.files import why_not_writable
 from fhi_al.folder.artefacts import Artefacts
-from fhi_al.labels import LabelStore, StructureStore
+from fhi_al.record.files import why_not_writable
+from fhi_al.record.labels import LabelStore, StructureStore
 from fhi_al.settings import Inputs
 
 PREDICTIONS = "predictions.h5"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from fhi_al import effects, events
 from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.ensemble.predict import Driver
 from fhi_al.errors import EngineError, FhiAlError, JournalError
@@ -26,6 +25,7 @@ from fhi_al.md.team import LocalPart, Part, Report, follow
 from fhi_al.md.walker import Walkers
 from fhi_al.md.walkers_file import load_walkers, save_walkers
 from fhi_al.procedures.threshold import ThresholdRule
+from fhi_al.record import effects, events
 
 if TYPE_CHECKING:
     from fhi_al.folder.run_folder import RunFolder

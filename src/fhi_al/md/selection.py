@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from fhi_al import effects, events
 from fhi_al.md.shard import Frame
 from fhi_al.procedures.threshold import ThresholdRule, Thresholds
+from fhi_al.record import effects, events
 
 Reason = Literal["threshold", "overdue", "unstable", "audit"]
 

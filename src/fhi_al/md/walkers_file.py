@@ -14,8 +14,8 @@ from ase.data import atomic_masses
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Structure
 from fhi_al.errors import JournalError
-from fhi_al.files import write_hdf5
 from fhi_al.md.walker import CHAIN_LENGTH, Walkers
+from fhi_al.record.files import write_hdf5
 
 
 def save_walkers(walkers: Walkers, path: Path) -> None:

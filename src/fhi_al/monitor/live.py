@@ -21,13 +21,13 @@ from rich.live import Live
 from rich.segment import Segment, SegmentLines
 
 from fhi_al.analysis.progress import Progress
-from fhi_al.events import Event, Started
 from fhi_al.folder.lock import Holder
 from fhi_al.monitor.drawing import draw, in_words
 from fhi_al.monitor.observe import observe
 from fhi_al.monitor.snapshot import Snapshot
 from fhi_al.monitor.terminal import terminal_size
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Event, Started
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from fhi_al import events
-from fhi_al.events import Event, Stage
-from fhi_al.files import storage_error
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
+from fhi_al.record import events
+from fhi_al.record.events import Event, Stage
+from fhi_al.record.files import storage_error
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fhi_al.analysis.accounting import Role, role_of
 from fhi_al.analysis.progress import INITIAL_STRUCTURES, Progress, numbers
-from fhi_al.effects import Label
-from fhi_al.events import Closed, Failed
 from fhi_al.folder.lock import Holder
 from fhi_al.monitor.snapshot import (
     Accuracy,
@@ -24,6 +22,8 @@ from fhi_al.monitor.snapshot import (
 from fhi_al.procedures.run import delivered_members, finished, wanted
 from fhi_al.procedures.state import State, WalkerStatus
 from fhi_al.procedures.threshold import Threshold
+from fhi_al.record.effects import Label
+from fhi_al.record.events import Closed, Failed
 
 _WORK = {
     "isolate": "isolated atoms",

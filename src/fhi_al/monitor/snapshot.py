@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fhi_al.analysis.accounting import Role
-from fhi_al.events import Goal, Stage
 from fhi_al.procedures.state import WalkerStatus
+from fhi_al.record.events import Goal, Stage
 
 Condition = Literal["starting", "running", "stopping", "finished", "stopped", "failed", "crashed"]
 

@@ -15,9 +15,7 @@ from rich.console import Console
 
 from fhi_al.analysis.progress import Progress
 from fhi_al.errors import InputError, JournalError
-from fhi_al.events import Opened
 from fhi_al.folder.lock import read_holder
-from fhi_al.journal import Follower
 from fhi_al.monitor.drawing import draw, in_words
 from fhi_al.monitor.live import PERIOD_S, Painter
 from fhi_al.monitor.observe import observe
@@ -25,6 +23,8 @@ from fhi_al.monitor.snapshot import Snapshot
 from fhi_al.monitor.terminal import terminal_size
 from fhi_al.procedures.run import step
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Opened
+from fhi_al.record.journal import Follower
 
 _JOURNALS = ("journal.jsonl", "atomic_energies.jsonl")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fhi_al.effects import Effect, Label
+from fhi_al.record.effects import Effect, Label
 
 MOST_IN_A_ROW = 8
 """Labels of one composition that a group gets while one of another waits longer."""

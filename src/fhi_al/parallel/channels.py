@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
-from fhi_al.effects import Effect, Label
-from fhi_al.events import Event
-from fhi_al.work import Outcome, Work, clock
+from fhi_al.record.effects import Effect, Label
+from fhi_al.record.events import Event
+from fhi_al.record.outcome import Outcome, Work, clock
 
 Slices = Generator[None, None, Event]
 """Work in small parts: yields between them, returns the event that tells the outcome."""

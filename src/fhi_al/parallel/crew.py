@@ -15,11 +15,11 @@ from fhi_al.parallel.ml_worker import MlWorker
 from fhi_al.parallel.placement import place_of
 from fhi_al.parallel.workers import FailureChannel, ReferenceWorker, assist, serve
 from fhi_al.parallel.world import claim_threads, local_rank
+from fhi_al.record.outcome import Place
 from fhi_al.reference.black_box import BlackBox
 from fhi_al.reference.engine import engine_class
 from fhi_al.reference.rescue import RescuingEngine
 from fhi_al.settings import Inputs
-from fhi_al.work import Place
 
 _QUEUE_DEPTH = 2
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fhi_al.effects import (
+from fhi_al.folder.run_folder import RunFolder
+from fhi_al.parallel.channels import Channel, MpiChannel, Patience, Slices
+from fhi_al.record.effects import (
     Advance,
     Effect,
     Evaluate,
@@ -19,10 +21,8 @@ from fhi_al.effects import (
     Sample,
     Train,
 )
-from fhi_al.events import Advanced, Event, Isolated, Trained
-from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.channels import Channel, MpiChannel, Patience, Slices
-from fhi_al.work import Outcome, Work
+from fhi_al.record.events import Advanced, Event, Isolated, Trained
+from fhi_al.record.outcome import Outcome, Work
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.fast_gradients import FastGradients

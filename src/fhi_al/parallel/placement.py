@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fhi_al.parallel.layout import Layout
-from fhi_al.work import Place
+from fhi_al.record.outcome import Place
 
 _WIDTH = 100
 

@@ -15,9 +15,7 @@ import numpy as np
 
 from fhi_al.atoms.structure import Label as StoredLabel
 from fhi_al.atoms.structure import Structure
-from fhi_al.effects import Effect, Label
 from fhi_al.errors import EngineError, FhiAlError, UnconvergedError
-from fhi_al.events import Event, Failed, Labelled, LabelRejected
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.parallel.channels import (
     TAG_EFFECT,
@@ -34,6 +32,8 @@ from fhi_al.parallel.channels import (
     timed,
     wait,
 )
+from fhi_al.record.effects import Effect, Label
+from fhi_al.record.events import Event, Failed, Labelled, LabelRejected
 from fhi_al.reference.engine import Labeller
 
 _UNANSWERED_S = 8.0

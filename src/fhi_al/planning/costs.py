@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fhi_al.events import Entry
+from fhi_al.record.events import Entry
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fhi_al.errors import FhiAlError
-from fhi_al.events import Goal
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.on_all_ranks import on_all_ranks
 from fhi_al.opening import opening
@@ -25,10 +24,11 @@ from fhi_al.parallel.world import abort, alone_for_ase, peak_memory_mb
 from fhi_al.planning.costs import Costs, Shape
 from fhi_al.planning.estimate import COMPILED_AFTER_S, COMPILED_SPEEDUP, Trial, print_plan
 from fhi_al.planning.trial import brings_data, try_models, try_reference, try_sampling
+from fhi_al.record.events import Goal
+from fhi_al.record.outcome import since_start
 from fhi_al.reference.engine import engine_class
 from fhi_al.reference.isolated import isolated_atoms
 from fhi_al.settings import Inputs, load_inputs
-from fhi_al.work import since_start
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.predict import Driver

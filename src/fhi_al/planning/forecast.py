@@ -15,8 +15,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fhi_al.analysis.accounting import KINDS
-from fhi_al.effects import Advance, Effect, Evaluate, Export, Import, Isolate, Label, Sample, Train
-from fhi_al.events import (
+from fhi_al.planning.costs import Costs, Rates, Shape, Split
+from fhi_al.procedures.active_learning import settled as active_learning_settled
+from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.run import finished, step, wanted
+from fhi_al.procedures.state import State
+from fhi_al.procedures.threshold import Thresholds
+from fhi_al.record.effects import (
+    Advance,
+    Effect,
+    Evaluate,
+    Export,
+    Import,
+    Isolate,
+    Label,
+    Sample,
+    Train,
+)
+from fhi_al.record.events import (
     Advanced,
     Candidate,
     Check,
@@ -30,12 +46,6 @@ from fhi_al.events import (
     Started,
     Trained,
 )
-from fhi_al.planning.costs import Costs, Rates, Shape, Split
-from fhi_al.procedures.active_learning import settled as active_learning_settled
-from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import finished, step, wanted
-from fhi_al.procedures.state import State
-from fhi_al.procedures.threshold import Thresholds
 from fhi_al.simulated import SimulatedWorker
 
 SCATTER = 0.35

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
-from fhi_al.effects import Advance, Effect, History, Label, Reset, Train
-from fhi_al.events import (
+from fhi_al.procedures.split import next_split
+from fhi_al.procedures.state import ActiveState, State, WalkerState
+from fhi_al.procedures.stop import STOP_CRITERIA, first_reason
+from fhi_al.record.effects import Advance, Effect, History, Label, Reset, Train
+from fhi_al.record.events import (
     ALL_MEMBERS,
     Advanced,
     Candidate,
@@ -18,9 +21,6 @@ from fhi_al.events import (
     LabelRejected,
     Trained,
 )
-from fhi_al.procedures.split import next_split
-from fhi_al.procedures.state import ActiveState, State, WalkerState
-from fhi_al.procedures.stop import STOP_CRITERIA, first_reason
 
 _MAX_BREAKDOWNS = 3
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fhi_al.effects import Effect, Isolate, Label
-from fhi_al.events import Event, Isolated, Labelled, LabelRejected
 from fhi_al.procedures.state import State
+from fhi_al.record.effects import Effect, Isolate, Label
+from fhi_al.record.events import Event, Isolated, Labelled, LabelRejected
 
 
 def step(state: State, event: Event) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fhi_al.effects import Effect, Train
-from fhi_al.events import Event, MemberState, Trained
 from fhi_al.procedures.state import ConvergenceState, State
+from fhi_al.record.effects import Effect, Train
+from fhi_al.record.events import Event, MemberState, Trained
 
 _SECONDS = 20.0
 _EPOCHS = 10

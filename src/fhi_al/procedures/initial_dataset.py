@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from fhi_al.effects import Effect, Label, ReferenceStep, Sample, Train
-from fhi_al.events import (
+from fhi_al.procedures.split import next_split
+from fhi_al.procedures.state import ReferenceMd, State
+from fhi_al.procedures.stop import INITIAL_STOP_CRITERIA, first_reason
+from fhi_al.record.effects import Effect, Label, ReferenceStep, Sample, Train
+from fhi_al.record.events import (
     Entry,
     Event,
     Labelled,
@@ -11,9 +14,6 @@ from fhi_al.events import (
     Sampled,
     Trained,
 )
-from fhi_al.procedures.split import next_split
-from fhi_al.procedures.state import ReferenceMd, State
-from fhi_al.procedures.stop import INITIAL_STOP_CRITERIA, first_reason
 
 
 def step(state: State, event: Event) -> None:

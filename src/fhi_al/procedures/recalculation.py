@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import islice
 
-from fhi_al.effects import Effect, Label
-from fhi_al.events import Event, Sampled
 from fhi_al.procedures.state import State
+from fhi_al.record.effects import Effect, Label
+from fhi_al.record.events import Event, Sampled
 
 _AHEAD = 1000
 """Structures that are asked for at a time: more than all groups hold, few enough to list often."""

@@ -6,8 +6,8 @@ from bisect import insort
 from collections.abc import Sequence
 from statistics import median
 
-from fhi_al.events import Died, Event, Labelled, LabelRejected, Retried
 from fhi_al.procedures.state import Rejection, State
+from fhi_al.record.events import Died, Event, Labelled, LabelRejected, Retried
 
 FEWEST = 3
 """Energies of a composition before any is called an outlier."""

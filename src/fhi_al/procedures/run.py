@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import ModuleType
 
-from fhi_al.effects import Effect, Evaluate, Export, Import, Label
-from fhi_al.events import (
+from fhi_al.procedures import (
+    active_learning,
+    atomic_energies,
+    convergence,
+    initial_dataset,
+    recalculation,
+)
+from fhi_al.procedures.rejections import died, judged, rejection, retry
+from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.state import State
+from fhi_al.procedures.stop import too_many_failures
+from fhi_al.record.effects import Effect, Evaluate, Export, Import, Label
+from fhi_al.record.events import (
     Advanced,
     Closed,
     Died,
@@ -23,17 +34,6 @@ from fhi_al.events import (
     Started,
     Trained,
 )
-from fhi_al.procedures import (
-    active_learning,
-    atomic_energies,
-    convergence,
-    initial_dataset,
-    recalculation,
-)
-from fhi_al.procedures.rejections import died, judged, rejection, retry
-from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.state import State
-from fhi_al.procedures.stop import too_many_failures
 
 _PROCEDURES: dict[Stage, ModuleType] = {
     "recalculation": recalculation,

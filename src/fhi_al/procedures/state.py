@@ -6,7 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fhi_al.events import (
+from fhi_al.procedures.rules import Rules
+from fhi_al.record.events import (
     ALL_MEMBERS,
     Candidate,
     Entry,
@@ -16,7 +17,6 @@ from fhi_al.events import (
     RejectionKind,
     Stage,
 )
-from fhi_al.procedures.rules import Rules
 
 WalkerStatus = Literal["running", "labelling", "training", "finished"]
 

@@ -26,7 +26,7 @@ from ase.units import Bohr, Hartree
 
 from fhi_al.atoms.structure import FloatArray, Label, Structure
 from fhi_al.errors import EngineError, FhiAlError, InputError, UnconvergedError
-from fhi_al.files import write_text
+from fhi_al.record.files import write_text
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
 from fhi_al.reference.stress import StressCheck
 from fhi_al.reference.workdir import inside

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from fhi_al.events import Died
+from fhi_al.record.events import Died
 
 log = logging.getLogger(__name__)
 

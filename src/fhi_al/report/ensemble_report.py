@@ -17,7 +17,7 @@ from rich.table import Table
 from fhi_al.analysis.predictions import Predictions
 from fhi_al.analysis.scores import Calibration, Scores, all_scores, calibration
 from fhi_al.errors import InputError
-from fhi_al.files import write_text
+from fhi_al.record.files import write_text
 from fhi_al.report import to_matplotlib
 from fhi_al.report.charts import Chart
 from fhi_al.report.model_charts import calibration_chart, parity, species_chart

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fhi_al.events import Candidate, Stage
+from fhi_al.record.events import Candidate, Stage
 from fhi_al.report.charts import (
     MOST_POINTS,
     Axis,

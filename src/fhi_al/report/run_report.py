@@ -15,12 +15,12 @@ from fhi_al.analysis.predictions import Predictions, load_predictions, save_pred
 from fhi_al.analysis.scores import all_scores, calibration
 from fhi_al.analysis.summary import Summary, summarise
 from fhi_al.errors import FhiAlError, InputError
-from fhi_al.events import Opened
-from fhi_al.files import write_text
 from fhi_al.folder.run_folder import PREDICTIONS, RunFolder
-from fhi_al.journal import Record, read_journal
 from fhi_al.procedures.run import finished, fold
 from fhi_al.procedures.state import State
+from fhi_al.record.events import Opened
+from fhi_al.record.files import write_text
+from fhi_al.record.journal import Record, read_journal
 from fhi_al.report import to_matplotlib
 from fhi_al.report.charts import Chart
 from fhi_al.report.citations import BIBTEX, cited

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fhi_al.analysis.histories import looks
-from fhi_al.events import (
+from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.run import step
+from fhi_al.procedures.state import State
+from fhi_al.procedures.threshold import Thresholds
+from fhi_al.record.events import (
     Advanced,
     Candidate,
     Died,
@@ -17,11 +21,7 @@ from fhi_al.events import (
     Stage,
     Trained,
 )
-from fhi_al.journal import Record
-from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import step
-from fhi_al.procedures.state import State
-from fhi_al.procedures.threshold import Thresholds
+from fhi_al.record.journal import Record
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fhi_al.files import write_file
+from fhi_al.record.files import write_file
 from fhi_al.report.charts import (
     COLORS,
     Bars,

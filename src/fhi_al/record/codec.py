@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, Union
 
-from fhi_al.events import Event
+from fhi_al.record.events import Event
 
 _EVENTS: dict[str, type] = {kind.__name__: kind for kind in typing.get_args(Event)}
 _FIELDS: dict[type, dict[str, Any]] = {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from fhi_al.atoms.structure import FloatArray, Label, Structure, structure_key
 from fhi_al.errors import JournalError
-from fhi_al.files import write_hdf5
+from fhi_al.record.files import write_hdf5
 
 _OPTIONAL = ("magmoms", "charges")
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from fhi_al.codec import from_json, to_json
 from fhi_al.errors import JournalError
-from fhi_al.events import Event
-from fhi_al.files import storage_error, sync
+from fhi_al.record.codec import from_json, to_json
+from fhi_al.record.events import Event
+from fhi_al.record.files import storage_error, sync
 
 
 @dataclass(frozen=True)

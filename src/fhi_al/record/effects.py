@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from fhi_al.events import Entry, Purpose, Stage
+from fhi_al.record.events import Entry, Purpose, Stage
 
 
 @dataclass(frozen=True)

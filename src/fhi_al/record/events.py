@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from fhi_al.work import Outcome, Place
+from fhi_al.record.outcome import Outcome, Place
 
 Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies", "recalculate"]
 Stage = Literal[
