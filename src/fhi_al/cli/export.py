@@ -60,7 +60,7 @@ def _export(arguments: argparse.Namespace) -> int:
     quiet_libraries()
 
     from fhi_al.analysis.finished_run import read_run
-    from fhi_al.model_card import describe, write_card
+    from fhi_al.report.model_card import describe, write_card
 
     formats = list(dict.fromkeys(arguments.formats or ["model"]))
     run = read_run(arguments.directory)
