@@ -20,16 +20,16 @@ from pathlib import Path
 
 import yaml
 
-from fhi_al.controller import Controller
 from fhi_al.errors import StoppedError
 from fhi_al.folder.artefacts import missing_artefacts
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.opening import join_run
 from fhi_al.parallel.channels import InlineChannel
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event
 from fhi_al.record.journal import Journal
 from fhi_al.reference.engine import engine_class
+from fhi_al.run.controller import Controller
+from fhi_al.run.opening import join_run
 from fhi_al.settings import load_inputs
 from fhi_al.simulated import SimulatedWorker
 

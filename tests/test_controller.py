@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.controller import Controller, WorkerError
 from fhi_al.errors import EngineError, FhiAlError, StorageError
 from fhi_al.parallel.channels import InlineChannel, Slices
 from fhi_al.procedures.rules import Rules
@@ -21,6 +20,7 @@ from fhi_al.record.events import (
     Started,
 )
 from fhi_al.record.journal import Journal
+from fhi_al.run.controller import Controller, WorkerError
 from fhi_al.simulated import SimulatedWorker, simulated_rules
 
 

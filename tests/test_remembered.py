@@ -6,7 +6,7 @@ import gc
 import weakref
 from contextlib import closing
 
-from fhi_al.remembered import OFTEN, Remembered
+from fhi_al.run.remembered import OFTEN, Remembered
 
 
 class Thing:

@@ -8,7 +8,7 @@ import pytest
 
 from fhi_al.record.effects import Label, Train
 from fhi_al.record.events import Labelled, Trained
-from fhi_al.walltime import Walltime, end_of_job, parse_walltime
+from fhi_al.run.walltime import Walltime, end_of_job, parse_walltime
 
 LABEL = Label("label-a", "a", "initial")
 

@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 from cli_runs import write_inputs
 
-from fhi_al import controller as controller_module
-from fhi_al.controller import Controller
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.opening import join_run
 from fhi_al.parallel.channels import InlineChannel, Slices
 from fhi_al.parallel.ml_worker import MlWorker
 from fhi_al.parallel.workers import ReferenceWorker
@@ -22,6 +19,9 @@ from fhi_al.record.effects import Effect, Label, Train
 from fhi_al.record.events import Event, Labelled
 from fhi_al.record.journal import Journal
 from fhi_al.reference.engine import engine_class
+from fhi_al.run import controller as controller_module
+from fhi_al.run.controller import Controller
+from fhi_al.run.opening import join_run
 from fhi_al.settings import load_inputs
 
 PROMISED_S = 0.02

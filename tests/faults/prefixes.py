@@ -13,8 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from fhi_al.launch import launch
-from fhi_al.task import Task
+from fhi_al.run.launch import launch
+from fhi_al.run.task import Task
 
 
 def digest(folder: Path) -> str:

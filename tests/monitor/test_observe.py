@@ -13,7 +13,6 @@ import pytest
 from rich.console import Console
 
 from fhi_al.analysis.progress import Pace, Progress
-from fhi_al.controller import Controller
 from fhi_al.folder.lock import Holder
 from fhi_al.monitor.drawing import draw, duration, in_words
 from fhi_al.monitor.observe import observe
@@ -37,6 +36,7 @@ from fhi_al.record.events import (
 )
 from fhi_al.record.journal import Journal
 from fhi_al.record.outcome import Place, Work
+from fhi_al.run.controller import Controller
 from fhi_al.simulated import SimulatedWorker, simulated_rules
 
 ML = Place("a", ("ml",), "cuda:0", 1)

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from fhi_al.errors import InputError
-from fhi_al.outcome import command_line
 from fhi_al.parallel import world
+from fhi_al.run.closing import command_line
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from asi_library.build import SPECIES_DIR
 from reference_cases import ASI_ELEMENTS, asi_control, ethanol, water
 
 from fhi_al.atoms.structure import Structure
-from fhi_al.controller import Controller
 from fhi_al.parallel.channels import InlineChannel
 from fhi_al.parallel.workers import ReferenceWorker
 from fhi_al.procedures.run import step
@@ -19,6 +18,7 @@ from fhi_al.record.events import Event, Opened, Sampled
 from fhi_al.record.journal import Journal
 from fhi_al.record.labels import LabelStore, StructureStore
 from fhi_al.reference.asi import OUTPUT, AsiEngine
+from fhi_al.run.controller import Controller
 from fhi_al.settings.reference import AsiSettings
 from fhi_al.simulated import SimulatedWorker, simulated_rules
 

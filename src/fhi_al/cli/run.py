@@ -118,16 +118,16 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
 def _run(goal: Goal, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
 
-    from fhi_al.walltime import parse_walltime
+    from fhi_al.run.walltime import parse_walltime
 
     try:
         walltime = arguments.walltime and parse_walltime(arguments.walltime)
     except ValueError as error:
         parser.error(f"argument --walltime: {error}")
 
-    from fhi_al.launch import launch
-    from fhi_al.recalculation import Recalculation
-    from fhi_al.task import Task
+    from fhi_al.run.launch import launch
+    from fhi_al.run.recalculation import Recalculation
+    from fhi_al.run.task import Task
 
     task = Task(goal)
     if goal == "recalculate":

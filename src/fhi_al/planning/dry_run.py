@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from fhi_al.errors import FhiAlError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.on_all_ranks import on_all_ranks
-from fhi_al.opening import opening
 from fhi_al.parallel.channels import Channel, gather, share
 from fhi_al.parallel.crew import Crew, Plan, layout_for
 from fhi_al.parallel.workers import describe_failure, report_failure
@@ -28,6 +26,8 @@ from fhi_al.record.events import Goal
 from fhi_al.record.outcome import since_start
 from fhi_al.reference.engine import engine_class
 from fhi_al.reference.isolated import isolated_atoms
+from fhi_al.run.on_all_ranks import on_all_ranks
+from fhi_al.run.opening import opening
 from fhi_al.settings import Inputs, load_inputs
 
 if TYPE_CHECKING:

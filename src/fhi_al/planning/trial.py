@@ -13,7 +13,6 @@ import numpy as np
 
 from fhi_al.atoms.structure import Label as StoredLabel
 from fhi_al.atoms.structure import structure_key
-from fhi_al.controller import WorkerError
 from fhi_al.errors import FhiAlError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.md.perturb import perturbed
@@ -21,6 +20,7 @@ from fhi_al.parallel.channels import Channel, Patience
 from fhi_al.planning.costs import Rates
 from fhi_al.record.effects import Advance, Import, Label, Sample, Train
 from fhi_al.record.events import ALL_MEMBERS, Entry, Failed, Labelled, LabelRejected
+from fhi_al.run.controller import WorkerError
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.members import Committee

@@ -14,16 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from fhi_al import __version__
-from fhi_al.controller import Controller, Listener
 from fhi_al.errors import FhiAlError, JournalError, StoppedError
 from fhi_al.folder.artefacts import missing_artefacts
 from fhi_al.folder.housekeeping import Housekeeper
 from fhi_al.folder.lock import FolderLock
 from fhi_al.folder.run_folder import RunFolder, no_trace_of_failure, remove_empty
 from fhi_al.monitor.narrator import Narrator, StageLog, start_logging
-from fhi_al.on_all_ranks import on_all_ranks
-from fhi_al.opening import Joined, join_run
-from fhi_al.outcome import describe_stop, keep_traceback
 from fhi_al.parallel.channels import Channel, gather, share
 from fhi_al.parallel.crew import Crew, Plan
 from fhi_al.parallel.placement import describe_places
@@ -35,11 +31,15 @@ from fhi_al.record.journal import Journal
 from fhi_al.record.outcome import Place, since_start
 from fhi_al.reference.black_box import forget_deaths, read_deaths
 from fhi_al.reference.engine import engine_class
+from fhi_al.run.closing import describe_stop, keep_traceback
+from fhi_al.run.controller import Controller, Listener
+from fhi_al.run.on_all_ranks import on_all_ranks
+from fhi_al.run.opening import Joined, join_run
+from fhi_al.run.stopping import Forwarder, Signals, StopRequests
+from fhi_al.run.task import Task
+from fhi_al.run.walltime import Walltime, end_of_job
+from fhi_al.run.watch import Watch
 from fhi_al.settings import load_inputs
-from fhi_al.stopping import Forwarder, Signals, StopRequests
-from fhi_al.task import Task
-from fhi_al.walltime import Walltime, end_of_job
-from fhi_al.watch import Watch
 
 log = logging.getLogger(__name__)
 

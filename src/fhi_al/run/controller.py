@@ -18,8 +18,8 @@ from fhi_al.procedures.state import State
 from fhi_al.record.effects import Effect, Evaluate, Export, Train
 from fhi_al.record.events import Closed, Event, Failed, Started
 from fhi_al.record.journal import Journal
-from fhi_al.remembered import Remembered
-from fhi_al.walltime import Walltime
+from fhi_al.run.remembered import Remembered
+from fhi_al.run.walltime import Walltime
 
 
 class WorkerError(Exception):

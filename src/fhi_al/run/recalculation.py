@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fhi_al.atoms.structure import Structure, structure_key
-from fhi_al.controller import Listener
 from fhi_al.errors import InputError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.parallel.layout import Layout, plan_layout
@@ -22,10 +21,11 @@ from fhi_al.procedures.state import State
 from fhi_al.record.events import Event, Sampled
 from fhi_al.record.files import write_text
 from fhi_al.reference.engine import engine_class
+from fhi_al.run.controller import Listener
+from fhi_al.run.task import Task
 from fhi_al.settings import Inputs
 from fhi_al.settings.geometries import Geometry
 from fhi_al.settings.settle import engine_problems
-from fhi_al.task import Task
 
 if TYPE_CHECKING:
     from ase import Atoms
