@@ -20,7 +20,7 @@ from cli_runs import ask, contents, succeed, summary
 from fhi_al.atoms.structure import Structure
 from fhi_al.cli.init import _NAMES
 from fhi_al.settings import load_inputs
-from fhi_al.template import TEMPLATES
+from fhi_al.settings.template import TEMPLATES
 
 # A committee that trains in seconds, and a run that goes through all stages.
 SMALLER: dict[str, dict[str, dict[str, Any]]] = {

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _list() -> int:
-    from fhi_al.template import TEMPLATES
+    from fhi_al.settings.template import TEMPLATES
 
     width = max(map(len, TEMPLATES))
     for name, template in TEMPLATES.items():
@@ -60,7 +60,7 @@ def _list() -> int:
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from fhi_al.template import TEMPLATES, write_template
+    from fhi_al.settings.template import TEMPLATES, write_template
 
     files = write_template(arguments.template, arguments.directory, arguments.geometry)
     print("Written:", *files, sep="\n  ")
