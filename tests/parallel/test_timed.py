@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fhi_al.parallel.channels import InlineChannel, Patience, Slices
+from fhi_al.mpi.messages import Patience
+from fhi_al.parallel.channels import InlineChannel, Slices
 from fhi_al.record.effects import Effect, Label
 from fhi_al.record.events import Event, Failed, Labelled
 from fhi_al.record.outcome import Work, clock

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from fhi_al.errors import InputError
-from fhi_al.parallel import world
+from fhi_al.mpi import world
 from fhi_al.run.closing import command_line
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fhi_al.parallel.world import world
+from fhi_al.mpi.world import world
 from fhi_al.reference.black_box import BlackBox
 
 folder, how = Path(sys.argv[1]), sys.argv[2]

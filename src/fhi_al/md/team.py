@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from fhi_al.atoms.structure import FloatArray, Structure
 from fhi_al.md.shard import Frame, Shard
 from fhi_al.md.walker import Walkers
-from fhi_al.parallel.channels import Patience
+from fhi_al.mpi.messages import Patience
 
 TAG_MOVE = 5
 TAG_REPORT = 6

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TextIO
 
-from fhi_al.parallel.world import launched
+from fhi_al.mpi.world import launched
 
 _POOR = ("", "dumb", "unknown")
 

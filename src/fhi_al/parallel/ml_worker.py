@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.channels import Channel, MpiChannel, Patience, Slices
+from fhi_al.mpi.messages import Patience
+from fhi_al.parallel.channels import Channel, MpiChannel, Slices
 from fhi_al.record.effects import (
     Advance,
     Effect,

@@ -17,21 +17,8 @@ from fhi_al.atoms.structure import Label as StoredLabel
 from fhi_al.atoms.structure import Structure
 from fhi_al.errors import EngineError, FhiAlError, UnconvergedError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.channels import (
-    TAG_EFFECT,
-    TAG_EVENT,
-    TAG_FAILED,
-    Dropped,
-    Hurry,
-    Look,
-    Patience,
-    Slices,
-    Worker,
-    send,
-    share,
-    timed,
-    wait,
-)
+from fhi_al.mpi.messages import TAG_EFFECT, TAG_EVENT, TAG_FAILED, Look, Patience, send, share, wait
+from fhi_al.parallel.channels import Dropped, Hurry, Slices, Worker, timed
 from fhi_al.record.effects import Effect, Label
 from fhi_al.record.events import Event, Failed, Labelled, LabelRejected
 from fhi_al.reference.engine import Labeller

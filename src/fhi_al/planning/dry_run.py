@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from fhi_al.errors import FhiAlError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.channels import Channel, gather, share
+from fhi_al.mpi.messages import gather, share
+from fhi_al.mpi.world import abort, alone_for_ase, peak_memory_mb
+from fhi_al.parallel.channels import Channel
 from fhi_al.parallel.crew import Crew, Plan, layout_for
 from fhi_al.parallel.workers import describe_failure, report_failure
-from fhi_al.parallel.world import abort, alone_for_ase, peak_memory_mb
 from fhi_al.planning.costs import Costs, Shape
 from fhi_al.planning.estimate import COMPILED_AFTER_S, COMPILED_SPEEDUP, Trial, print_plan
 from fhi_al.planning.trial import brings_data, try_models, try_reference, try_sampling

@@ -16,7 +16,8 @@ from fhi_al.atoms.structure import structure_key
 from fhi_al.errors import FhiAlError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.md.perturb import perturbed
-from fhi_al.parallel.channels import Channel, Patience
+from fhi_al.mpi.messages import Patience
+from fhi_al.parallel.channels import Channel
 from fhi_al.planning.costs import Rates
 from fhi_al.record.effects import Advance, Import, Label, Sample, Train
 from fhi_al.record.events import ALL_MEMBERS, Entry, Failed, Labelled, LabelRejected

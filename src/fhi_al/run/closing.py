@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fhi_al.errors import InputError, StorageError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.world import launcher
+from fhi_al.mpi.world import launcher
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Goal
 from fhi_al.record.files import write_text

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from fhi_al.errors import FhiAlError, StoppedError, StorageError
+from fhi_al.mpi.messages import Look, Patience
 from fhi_al.parallel.batching import Batching
-from fhi_al.parallel.channels import Channel, Look, Patience
+from fhi_al.parallel.channels import Channel
 from fhi_al.parallel.workers import describe_failure
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.state import State

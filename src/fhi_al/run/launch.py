@@ -20,11 +20,12 @@ from fhi_al.folder.housekeeping import Housekeeper
 from fhi_al.folder.lock import FolderLock
 from fhi_al.folder.run_folder import RunFolder, no_trace_of_failure, remove_empty
 from fhi_al.monitor.narrator import Narrator, StageLog, start_logging
-from fhi_al.parallel.channels import Channel, gather, share
+from fhi_al.mpi.messages import gather, share
+from fhi_al.mpi.world import abort, alone_for_ase, peak_memory_mb
+from fhi_al.parallel.channels import Channel
 from fhi_al.parallel.crew import Crew, Plan
 from fhi_al.parallel.placement import describe_places
 from fhi_al.parallel.workers import describe_failure, report_failure
-from fhi_al.parallel.world import abort, alone_for_ase, peak_memory_mb
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Closed, Retried
 from fhi_al.record.journal import Journal

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from fhi_al.parallel.channels import TAG_STOP
+from fhi_al.mpi.messages import TAG_STOP
 
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
