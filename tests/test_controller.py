@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fhi_al.errors import EngineError, FhiAlError, StorageError
-from fhi_al.parallel.channels import InlineChannel, Slices
+from fhi_al.handlers.worker import Slices
+from fhi_al.parallel.channels import InlineChannel
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step
 from fhi_al.record.effects import Effect, Label

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from fhi_al.parallel.channels import Slices
+from fhi_al.handlers.worker import Slices
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.threshold import Thresholds
 from fhi_al.record.effects import (

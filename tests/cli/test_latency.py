@@ -11,9 +11,10 @@ import pytest
 from cli_runs import write_inputs
 
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.channels import InlineChannel, Slices
+from fhi_al.handlers.label import ReferenceWorker
+from fhi_al.handlers.worker import Slices
+from fhi_al.parallel.channels import InlineChannel
 from fhi_al.parallel.ml_worker import MlWorker
-from fhi_al.parallel.workers import ReferenceWorker
 from fhi_al.procedures.run import wanted
 from fhi_al.record.effects import Effect, Label, Train
 from fhi_al.record.events import Event, Labelled

@@ -12,8 +12,8 @@ from ase.calculators.emt import EMT
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.ensemble.members import Committee
-from fhi_al.ensemble.train import train
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.handlers.train import train
 from fhi_al.record.effects import Train
 from fhi_al.record.events import ALL_MEMBERS, Entry, Trained
 

@@ -10,10 +10,10 @@ from ensemble_runs import crystals, effect, finish, molecules, run, shared_entri
 
 from fhi_al.ensemble.data import collate
 from fhi_al.ensemble.fast_gradients import FastGradients, LossAndGradient
-from fhi_al.ensemble.train import train
 from fhi_al.fast import code as fast_code
 from fhi_al.fast.padding import Shape
 from fhi_al.fast.tracing import tensors_of, trace
+from fhi_al.handlers.train import train
 
 
 @pytest.fixture(autouse=True)

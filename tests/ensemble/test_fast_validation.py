@@ -11,11 +11,11 @@ from ensemble_runs import crystals, effect, finish, molecules, run, shared_entri
 from fhi_al.atoms.batch import Batch
 from fhi_al.ensemble.fast_validation import FastValidation
 from fhi_al.ensemble.predict import CommitteePredictor
-from fhi_al.ensemble.train import train
 from fhi_al.ensemble.validation import validate
 from fhi_al.fast import code as fast_code
 from fhi_al.fast.forces import FastForces
 from fhi_al.fast.splitting import Room
+from fhi_al.handlers.train import train
 
 
 def trust(code, *_, **__):

@@ -13,7 +13,7 @@ from test_train import raw, same
 from fhi_al.ensemble import architecture
 from fhi_al.ensemble.data import loader
 from fhi_al.ensemble.members import load_committee, member_seeds
-from fhi_al.ensemble.train import train
+from fhi_al.handlers.train import train
 from fhi_al.record.events import ALL_MEMBERS, Entry
 from fhi_al.settings.mace import Architecture
 

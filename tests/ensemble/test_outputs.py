@@ -22,12 +22,12 @@ from mace.calculators import MACECalculator
 from test_train import raw, same
 
 from fhi_al.analysis.predictions import load_predictions
-from fhi_al.ensemble.evaluate import evaluate
-from fhi_al.ensemble.export import export
 from fhi_al.ensemble.frames import write_labels
-from fhi_al.ensemble.imports import import_data
 from fhi_al.ensemble.members import load_committee
 from fhi_al.errors import InputError
+from fhi_al.handlers.evaluate import evaluate
+from fhi_al.handlers.export import export
+from fhi_al.handlers.imports import import_data
 from fhi_al.record.effects import Evaluate, Export, Import
 from fhi_al.record.events import ALL_MEMBERS, Entry
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ensemble_runs import crystals, effect, finish, merged, shared_entries
 
-from fhi_al.ensemble.train import train
+from fhi_al.handlers.train import train
 from fhi_al.settings.mace import Architecture, Training
 
 Settings = dict[str, Any]

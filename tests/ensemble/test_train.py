@@ -21,10 +21,10 @@ from mace.tools.train import evaluate, train_one_epoch
 
 from fhi_al.ensemble.data import member_keys
 from fhi_al.ensemble.members import Committee, load_committee
-from fhi_al.ensemble.train import train
 from fhi_al.ensemble.train_member import begin, plan_of
 from fhi_al.ensemble.validation import validate
 from fhi_al.errors import FhiAlError, InputError, JournalError
+from fhi_al.handlers.train import train
 from fhi_al.record.events import ALL_MEMBERS, Entry
 
 

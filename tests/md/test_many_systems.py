@@ -14,7 +14,7 @@ from fhi_al.atoms.structure import Label
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor
 from fhi_al.errors import EngineError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.md import engine
+from fhi_al.handlers import dynamics as engine
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.record import effects

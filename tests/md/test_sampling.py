@@ -9,7 +9,7 @@ from md_walkers import finish, sample_effect
 from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.ensemble.predict import CalculatorDriver
 from fhi_al.errors import JournalError
-from fhi_al.md import engine
+from fhi_al.handlers import dynamics as engine
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.record import effects

@@ -10,8 +10,8 @@ from asi_library.build import SPECIES_DIR
 from reference_cases import ASI_ELEMENTS, asi_control, ethanol, water
 
 from fhi_al.atoms.structure import Structure
+from fhi_al.handlers.label import ReferenceWorker
 from fhi_al.parallel.channels import InlineChannel
-from fhi_al.parallel.workers import ReferenceWorker
 from fhi_al.procedures.run import step
 from fhi_al.record.effects import Effect, Sample
 from fhi_al.record.events import Event, Opened, Sampled

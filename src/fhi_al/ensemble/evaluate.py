@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from mace.data import AtomicData
 
-from fhi_al.analysis.predictions import Predictions, joined, save_predictions, voigt
+from fhi_al.analysis.predictions import Predictions, joined, voigt
 from fhi_al.analysis.scores import Scores, all_scores
 from fhi_al.atoms.structure import BoolArray, FloatArray
 from fhi_al.ensemble.data import loader, member_keys
@@ -20,36 +19,10 @@ from fhi_al.ensemble.members import Committee, load_committee
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
 from fhi_al.record.effects import Evaluate
-from fhi_al.record.events import ALL_MEMBERS, Errors, Evaluated, Opened
+from fhi_al.record.events import ALL_MEMBERS, Errors, Opened
 from fhi_al.settings import load_inputs
 
 DataSet = Literal["validation", "test"]
-
-
-def evaluate(
-    effect: Evaluate, folder: RunFolder, committee: Committee, device: str | torch.device
-) -> Generator[None, None, Evaluated]:
-    """Measure the members, and their mean, on all validation labels and on the user's test set.
-
-    Yields after every batch of every member. The predictions are kept, for the report.
-
-    Args:
-        effect: which members, and the datasets.
-        folder: with the labels.
-        committee: at `effect.weights`.
-        device: where its models live.
-
-    Returns:
-        The event. Nothing is measured on a set that is empty.
-
-    Raises:
-        InputError: the test set can't be used.
-    """
-    began = time.monotonic()
-    sets = yield from predict_sets(effect, folder, committee, device)
-    save_predictions(folder.predictions, sets, folder.run, effect.weights)
-    errors = [error for data, predictions in sets.items() for error in _errors(data, predictions)]
-    return Evaluated(effect.id, tuple(errors), time.monotonic() - began)
 
 
 def predict_sets(

@@ -6,19 +6,13 @@ means looking, sleeping a little, and looking again.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fhi_al.mpi.messages import TAG_EFFECT, TAG_EVENT, Patience, wait
+from fhi_al.handlers.worker import Slices, Worker, signed, timed
+from fhi_al.mpi.messages import TAG_EFFECT, TAG_EVENT, wait
 from fhi_al.record.effects import Effect, Label
 from fhi_al.record.events import Event
-from fhi_al.record.outcome import Outcome, Work, clock
-
-Slices = Generator[None, None, Event]
-"""Work in small parts: yields between them, returns the event that tells the outcome."""
 
 
 @dataclass(frozen=True)
@@ -35,52 +29,6 @@ class Dropped:
     """
 
     count: int
-
-
-class Worker(Protocol):
-    """Something that can carry out effects."""
-
-    def run(self, effect: Effect) -> Slices:
-        """Carry out an effect in slices."""
-
-    def hurry(self) -> None:
-        """The run is about to stop: end what is in work early, where that loses nothing."""
-
-    def close(self) -> None:
-        """Let go of libraries and files."""
-
-
-def timed(slices: Slices) -> Slices:
-    """Do work in slices, and note in its outcome when that was and how long it took.
-
-    Neither the time between slices nor waiting for other ranks counts as work.
-    """
-    began, busy = clock(), 0.0
-    with closing(slices):
-        while True:
-            start, slept = time.perf_counter(), Patience.slept
-            event: Event | None = None
-            try:
-                next(slices)
-            except StopIteration as end:
-                event = end.value
-            busy += time.perf_counter() - start - (Patience.slept - slept)
-            if event is not None:
-                break
-            yield
-    if isinstance(event, Outcome):
-        # Times to 0.1 ms, as in the journal: more digits only make it longer.
-        own = Work("", round(began, 4), round(clock(), 4), round(busy, 4))
-        event = replace(event, work=(own, *event.work))
-    return event
-
-
-def signed(event: Event, worker: str) -> Event:
-    """Put a worker's name to the work that it has reported."""
-    if isinstance(event, Outcome) and event.work:
-        own, *others = event.work
-        return replace(event, work=(replace(own, worker=worker), *others))
-    return event
 
 
 class Channel(Protocol):

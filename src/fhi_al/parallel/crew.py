@@ -9,13 +9,14 @@ from typing import Any
 
 from fhi_al.errors import FhiAlError, InputError
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.handlers.label import ReferenceWorker
 from fhi_al.mpi.messages import Look, gather
 from fhi_al.mpi.world import claim_threads, local_rank
 from fhi_al.parallel.channels import Channel, InlineChannel, MpiChannel
 from fhi_al.parallel.layout import Layout, plan_layout, visible_gpus
 from fhi_al.parallel.ml_worker import MlWorker
 from fhi_al.parallel.placement import place_of
-from fhi_al.parallel.workers import FailureChannel, ReferenceWorker, assist, serve
+from fhi_al.parallel.workers import FailureChannel, assist, serve
 from fhi_al.record.outcome import Place
 from fhi_al.reference.black_box import BlackBox
 from fhi_al.reference.engine import engine_class

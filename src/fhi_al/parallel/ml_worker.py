@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.handlers.worker import Slices
 from fhi_al.mpi.messages import Patience
-from fhi_al.parallel.channels import Channel, MpiChannel, Slices
+from fhi_al.parallel.channels import Channel, MpiChannel
 from fhi_al.record.effects import (
     Advance,
     Effect,
@@ -110,14 +111,14 @@ class MlWorker:
         )
 
     def _sample(self, effect: Sample) -> Slices:
-        from fhi_al.md import engine
+        from fhi_al.handlers import dynamics as engine
 
         if effect.method == "foundation":
             self.prepare_foundation()
         return (yield from engine.sample(effect, self._folder, self._foundation))
 
     def _reference_step(self, effect: ReferenceStep) -> Slices:
-        from fhi_al.md import engine
+        from fhi_al.handlers import dynamics as engine
 
         yield
         start = time.perf_counter()
@@ -125,7 +126,7 @@ class MlWorker:
         return replace(sampled, seconds=time.perf_counter() - start)
 
     def _train(self, effect: Train) -> Slices:
-        from fhi_al.ensemble.train import train
+        from fhi_al.handlers.train import train
 
         if not self._folder.inputs.eager:
             self._prepare_code()
@@ -153,8 +154,8 @@ class MlWorker:
         return _merged(effect, [trained, *parts])
 
     def _advance(self, effect: Advance) -> Slices:
-        from fhi_al.md import engine
-        from fhi_al.md.team import RemotePart
+        from fhi_al.handlers import dynamics as engine
+        from fhi_al.handlers.team import RemotePart
 
         if self._is_peer:
             driver = self._predict(effect.weights)
@@ -173,18 +174,18 @@ class MlWorker:
         return replace(advanced, work=_work(answers))
 
     def _evaluate(self, effect: Evaluate) -> Slices:
-        from fhi_al.ensemble.evaluate import evaluate
+        from fhi_al.handlers.evaluate import evaluate
 
         return (yield from evaluate(effect, self._folder, self._load(effect.weights), self._device))
 
     def _export(self, effect: Export) -> Slices:
-        from fhi_al.ensemble.export import export
+        from fhi_al.handlers.export import export
 
         yield
         return export(effect, self._folder, self._load(effect.weights))
 
     def _import(self, effect: Import) -> Slices:
-        from fhi_al.ensemble.imports import import_data
+        from fhi_al.handlers.imports import import_data
 
         yield
         return import_data(effect, self._folder)

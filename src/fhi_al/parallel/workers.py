@@ -8,103 +8,17 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from fhi_al.atoms.structure import Label as StoredLabel
-from fhi_al.atoms.structure import Structure
 from fhi_al.errors import EngineError, FhiAlError, UnconvergedError
-from fhi_al.folder.run_folder import RunFolder
+from fhi_al.handlers.worker import Slices, Worker, timed
 from fhi_al.mpi.messages import TAG_EFFECT, TAG_EVENT, TAG_FAILED, Look, Patience, send, share, wait
-from fhi_al.parallel.channels import Dropped, Hurry, Slices, Worker, timed
-from fhi_al.record.effects import Effect, Label
-from fhi_al.record.events import Event, Failed, Labelled, LabelRejected
+from fhi_al.parallel.channels import Dropped, Hurry
+from fhi_al.record.effects import Effect
+from fhi_al.record.events import Event, Failed
 from fhi_al.reference.engine import Labeller
 
 _UNANSWERED_S = 8.0
-
-
-class ReferenceWorker:
-    """Labels structures with the group's engine; runs on the leader of the group.
-
-    Args:
-        folder: of the run.
-        engine: this rank's part of the group's engine.
-        comm: the group's communicator, or None for a process alone.
-    """
-
-    def __init__(self, folder: RunFolder, engine: Labeller, comm: Any) -> None:
-        self._folder = folder
-        self._engine = engine
-        self._comm = comm if engine.parallel else None
-
-    def run(self, effect: Effect) -> Slices:
-        """Compute a label, unless the store has it already; in one slice."""
-        assert isinstance(effect, Label)
-        yield
-        labels, key = self._folder.labels, effect.key
-        structures = self._folder.structures
-        seconds, predicted = 0.0, None
-        if labels.has(key):
-            label = labels.get(key)
-            if structures.has(key):
-                _, predicted = structures.get(key)
-        else:
-            structure, predicted = structures.get(key)
-            start = time.perf_counter()
-            try:
-                label = self._compute(effect, structure)
-            except UnconvergedError as error:
-                return LabelRejected(
-                    effect.id,
-                    key,
-                    str(error),
-                    time.perf_counter() - start,
-                    kind=error.kind,
-                    attempts=error.attempts,
-                )
-            labels.put(label, self._folder.engine_digest)
-            seconds = time.perf_counter() - start
-        off = None if predicted is None else float(np.abs(predicted - label.forces).mean())
-        return Labelled(
-            effect.id,
-            key,
-            label.energy,
-            seconds,
-            force_error=off,
-            formula=label.structure.to_atoms().get_chemical_formula(),
-            n_atoms=len(label.structure),
-            rescue=str(label.provenance.get("rescue", "")),
-        )
-
-    def _compute(self, effect: Label, structure: Structure) -> StoredLabel:
-        share(self._comm, structure)
-        label = self._engine.label(structure)
-        asked: Mapping[str, Any] = {
-            name: getattr(effect, name)
-            for name in ("purpose", "trajectory", "step", "uncertainty", "threshold")
-        }
-        return StoredLabel(
-            structure=structure,
-            key=effect.key,
-            energy=label.energy,
-            forces=label.forces,
-            stress=label.stress,
-            provenance={
-                **label.provenance,
-                **{name: value for name, value in asked.items() if value is not None},
-            },
-        )
-
-    def hurry(self) -> None:
-        """A calculation can't be interrupted."""
-
-    def close(self) -> None:
-        """Free the engine on all ranks of the group."""
-        share(self._comm, None)
-        self._engine.close()
 
 
 def assist(engine: Labeller, comm: Any, look: Look) -> None:

@@ -143,7 +143,7 @@ def brings_data(inputs: Inputs) -> bool:
 
 def try_sampling(folder: RunFolder, driver: Driver) -> float:
     """Seconds of an MD step of all geometries with the pretrained model."""
-    from fhi_al.md.engine import sample
+    from fhi_al.handlers.dynamics import sample
 
     count = len(folder.inputs.geometries)
     steps = folder.inputs.al.active_learning.skip_step_initial
@@ -199,7 +199,7 @@ def _data(
     brought: tuple[Entry, ...] = ()
     weights = None
     if brings_data(folder.inputs):
-        from fhi_al.ensemble.imports import import_data
+        from fhi_al.handlers.imports import import_data
 
         imported = import_data(Import("import"), folder)
         brought, weights = imported.entries, imported.weights
@@ -229,7 +229,7 @@ class _Trainer:
 
     def train(self, epochs: int) -> float:
         """Seconds of one `Train` with a validation at its end."""
-        from fhi_al.ensemble.train import train
+        from fhi_al.handlers.train import train
 
         effect = Train(
             id=f"train-{self._count}",
@@ -284,7 +284,7 @@ class _Mover:
 
     def move(self, steps: int, walkers: int) -> tuple[float, int]:
         """Seconds of one `Advance`, with new weights at its beginning, and the steps made."""
-        from fhi_al.md.engine import advance
+        from fhi_al.handlers.dynamics import advance
 
         self.driver.load(self._committee.models())
         effect = Advance(

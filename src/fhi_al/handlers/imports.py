@@ -13,12 +13,12 @@ from ase.data import atomic_numbers
 from fhi_al.atoms.pairs import too_close
 from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.ensemble.architecture import load_model_file, rebuild
-from fhi_al.ensemble.export import INITIAL
 from fhi_al.ensemble.frames import read_labels
 from fhi_al.ensemble.member import Member, training_options
 from fhi_al.ensemble.members import Committee, elements, member_seeds
 from fhi_al.errors import InputError, UnsoundError
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.handlers.export import INITIAL
 from fhi_al.procedures.split import next_split
 from fhi_al.record.effects import Import
 from fhi_al.record.events import ALL_MEMBERS, Entry, Imported, Split

@@ -14,14 +14,14 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.ensemble.predict import Driver
 from fhi_al.errors import EngineError, FhiAlError, JournalError
+from fhi_al.handlers.selection import Selection
+from fhi_al.handlers.team import LocalPart, Part, Report, follow
 from fhi_al.md.drive import Drive
 from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.perturb import perturbed
 from fhi_al.md.protocol import Protocol, Ramp
-from fhi_al.md.selection import Selection
 from fhi_al.md.shard import Frame, Shard
-from fhi_al.md.team import LocalPart, Part, Report, follow
 from fhi_al.md.walker import Walkers
 from fhi_al.md.walkers_file import load_walkers, save_walkers
 from fhi_al.procedures.threshold import ThresholdRule
