@@ -23,7 +23,6 @@ import yaml
 from fhi_al.errors import StoppedError
 from fhi_al.folder.artefacts import missing_artefacts
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.channels import InlineChannel
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event
 from fhi_al.record.journal import Journal
@@ -31,7 +30,8 @@ from fhi_al.reference.engine import engine_class
 from fhi_al.run.controller import Controller
 from fhi_al.run.opening import join_run
 from fhi_al.settings import load_inputs
-from fhi_al.simulated import SimulatedWorker
+from fhi_al.workers.channels import InlineChannel
+from fhi_al.workers.simulated import SimulatedWorker
 
 GEOMETRY = "atom 0.0 0.0 0.119 O\natom 0.0 0.763 -0.477 H\natom 0.0 -0.763 -0.477 H\n"
 SETTINGS = {

@@ -20,14 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fhi_al.parallel.channels import is_reference_work
 from fhi_al.procedures.run import step
 from fhi_al.record.effects import Effect
 from fhi_al.record.events import Event, Opened
 from fhi_al.record.journal import Journal
 from fhi_al.record.outcome import Outcome, Work, clock
 from fhi_al.run.controller import Controller
-from fhi_al.simulated import SimulatedWorker, simulated_rules
+from fhi_al.workers.channels import is_reference_work
+from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 TRAJECTORIES = 1000
 GROUPS = 256

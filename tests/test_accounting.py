@@ -11,7 +11,7 @@ from fhi_al.analysis.accounting import Intervals, RoleUse, account, commands, sh
 from fhi_al.record.events import Closed, Evaluated, Event, Labelled, LabelRejected, Opened, Started
 from fhi_al.record.journal import Record
 from fhi_al.record.outcome import Place, Work
-from fhi_al.simulated import simulated_rules
+from fhi_al.workers.simulated import simulated_rules
 
 ML, ML1 = Place("a", ("ml",), "cuda:0", 1), Place("a", ("ml1",), "cuda:1", 1)
 IDLE = Place("b", (), "", 1)

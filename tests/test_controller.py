@@ -8,7 +8,6 @@ import pytest
 
 from fhi_al.errors import EngineError, FhiAlError, StorageError
 from fhi_al.handlers.worker import Slices
-from fhi_al.parallel.channels import InlineChannel
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step
 from fhi_al.record.effects import Effect, Label
@@ -22,7 +21,8 @@ from fhi_al.record.events import (
 )
 from fhi_al.record.journal import Journal
 from fhi_al.run.controller import Controller, WorkerError
-from fhi_al.simulated import SimulatedWorker, simulated_rules
+from fhi_al.workers.channels import InlineChannel
+from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 
 def start(path: Path, rules: Rules, **worker: float) -> tuple[Controller, SimulatedWorker]:

@@ -13,8 +13,6 @@ from cli_runs import write_inputs
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.handlers.label import ReferenceWorker
 from fhi_al.handlers.worker import Slices
-from fhi_al.parallel.channels import InlineChannel
-from fhi_al.parallel.ml_worker import MlWorker
 from fhi_al.procedures.run import wanted
 from fhi_al.record.effects import Effect, Label, Train
 from fhi_al.record.events import Event, Labelled
@@ -24,6 +22,8 @@ from fhi_al.run import controller as controller_module
 from fhi_al.run.controller import Controller
 from fhi_al.run.opening import join_run
 from fhi_al.settings import load_inputs
+from fhi_al.workers.channels import InlineChannel
+from fhi_al.workers.ml_worker import MlWorker
 
 PROMISED_S = 0.02
 LABEL_S = 0.03

@@ -10,13 +10,13 @@ from cli_runs import Running, count, journal, write_inputs
 from fault_runs import wait_until
 
 from fhi_al.errors import InputError
-from fhi_al.parallel.channels import InlineChannel
 from fhi_al.record.events import Advanced, Event
 from fhi_al.record.journal import Journal
 from fhi_al.run.controller import Controller
 from fhi_al.run.opening import Joined, join_run
 from fhi_al.settings import load_inputs
-from fhi_al.simulated import SimulatedWorker
+from fhi_al.workers.channels import InlineChannel
+from fhi_al.workers.simulated import SimulatedWorker
 
 
 def join(

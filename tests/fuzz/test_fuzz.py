@@ -26,7 +26,7 @@ from fhi_al.settings.geometry_in import parse_geometry
 from fhi_al.settings.mace import Architecture, General, MaceMisc, Training
 from fhi_al.settings.md import MdSettings
 from fhi_al.settings.reference import XtbSettings
-from fhi_al.simulated import simulated_rules
+from fhi_al.workers.simulated import simulated_rules
 
 SECTIONS: dict[str, dict[str, type[Section]]] = {
     "mace_settings.yaml": {

@@ -24,7 +24,7 @@ from fhi_al.monitor.narrator import start_logging
 from fhi_al.monitor.terminal import terminal_size
 from fhi_al.procedures.run import step
 from fhi_al.record.events import Event, Opened, Sampled, Started
-from fhi_al.simulated import simulated_rules
+from fhi_al.workers.simulated import simulated_rules
 
 LINES, COLUMNS = 30, 90
 HIDE_CURSOR, SHOW_CURSOR, CURSOR_UP = "\x1b[?25l", "\x1b[?25h", "\x1b[1A"

@@ -18,7 +18,6 @@ from fhi_al.monitor.drawing import draw, duration, in_words
 from fhi_al.monitor.observe import observe
 from fhi_al.monitor.snapshot import Snapshot
 from fhi_al.monitor.status import to_json
-from fhi_al.parallel.channels import InlineChannel
 from fhi_al.procedures.run import step, wanted
 from fhi_al.record.events import (
     Advanced,
@@ -37,7 +36,8 @@ from fhi_al.record.events import (
 from fhi_al.record.journal import Journal
 from fhi_al.record.outcome import Place, Work
 from fhi_al.run.controller import Controller
-from fhi_al.simulated import SimulatedWorker, simulated_rules
+from fhi_al.workers.channels import InlineChannel
+from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 ML = Place("a", ("ml",), "cuda:0", 1)
 GROUP = [Place("b", ("reference0",), "cpu", 1)] * 4

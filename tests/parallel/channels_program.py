@@ -10,10 +10,10 @@ from mpi4py import MPI
 
 from fhi_al.handlers.worker import Slices
 from fhi_al.mpi.messages import Patience, gather, share
-from fhi_al.parallel.channels import MpiChannel
-from fhi_al.parallel.workers import FailureChannel, describe_failure, report_failure, serve
 from fhi_al.record.effects import Label
 from fhi_al.record.events import Labelled
+from fhi_al.workers.channels import MpiChannel
+from fhi_al.workers.serve import FailureChannel, describe_failure, report_failure, serve
 
 
 class Slow:

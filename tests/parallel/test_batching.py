@@ -6,8 +6,8 @@ from collections import deque
 
 import pytest
 
-from fhi_al.parallel.batching import MOST_IN_A_ROW, Batching
 from fhi_al.record.effects import Evaluate, Label
+from fhi_al.workers.batching import MOST_IN_A_ROW, Batching
 
 
 def label(number: int, composition: str) -> Label:

@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from fhi_al.errors import InputError
-from fhi_al.parallel.crew import _device
 from fhi_al.settings import Inputs, load_inputs
+from fhi_al.workers.crew import _device
 
 WATER = "atom 0 0 0.119 O\natom 0 0.763 -0.477 H\natom 0 -0.763 -0.477 H\n"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhi_al.errors import InputError
-from fhi_al.parallel.layout import plan_layout
+from fhi_al.workers.layout import plan_layout
 
 
 def test_one_rank_does_everything() -> None:

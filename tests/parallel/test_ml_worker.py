@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.ml_worker import MlWorker
 from fhi_al.settings import load_inputs
+from fhi_al.workers.ml_worker import MlWorker
 
 WATER = "atom 0 0 0.119 O\natom 0 0.763 -0.477 H\natom 0 -0.763 -0.477 H\n"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 
-from fhi_al.parallel.layout import Layout, plan_layout
-from fhi_al.parallel.placement import describe_places, place_of
 from fhi_al.record.outcome import Place
+from fhi_al.workers.layout import Layout, plan_layout
+from fhi_al.workers.placement import describe_places, place_of
 
 
 def places(layout: Layout, *, parallel_engine: bool) -> list[Place]:

@@ -12,7 +12,7 @@ from fhi_al.planning.estimate import duration
 from fhi_al.planning.forecast import Forecast, forecast
 from fhi_al.procedures.rules import Rules
 from fhi_al.record.events import ALL_MEMBERS, Entry, Opened
-from fhi_al.simulated import simulated_rules
+from fhi_al.workers.simulated import simulated_rules
 
 NO_TIME = Rates(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 INSTANT = Costs(0.0, 1, False, NO_TIME, None, 0.0, 0.0)

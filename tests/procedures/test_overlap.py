@@ -17,7 +17,7 @@ from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.record.effects import Advance, Effect, Label, Sample, Train
 from fhi_al.record.events import Advanced, Event, Opened, Started
-from fhi_al.simulated import SimulatedWorker, simulated_rules
+from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 QUEUE = 2
 """Effects that a group holds: one in work and one queued."""

@@ -7,7 +7,7 @@ import time
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.record.effects import Label
 from fhi_al.record.events import Event, Labelled, LabelRejected, Opened, Retried, Sampled, Started
-from fhi_al.simulated import simulated_rules
+from fhi_al.workers.simulated import simulated_rules
 
 
 def opened() -> Opened:

@@ -11,7 +11,7 @@ import pytest
 from fhi_al.procedures.rejections import outlier
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.record.events import Advanced, Candidate, Check, Event, Labelled, Opened, Retried
-from fhi_al.simulated import SimulatedWorker, simulated_rules
+from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 KB = 8.617e-5  # eV/K
 

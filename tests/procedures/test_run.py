@@ -26,7 +26,7 @@ from fhi_al.record.events import (
     Opened,
     Started,
 )
-from fhi_al.simulated import SimulatedWorker, simulated_rules
+from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 
 def opened(rules: Rules, goal: str = "run") -> Opened:

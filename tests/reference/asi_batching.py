@@ -11,7 +11,6 @@ from reference_cases import ASI_ELEMENTS, asi_control, ethanol, water
 
 from fhi_al.atoms.structure import Structure
 from fhi_al.handlers.label import ReferenceWorker
-from fhi_al.parallel.channels import InlineChannel
 from fhi_al.procedures.run import step
 from fhi_al.record.effects import Effect, Sample
 from fhi_al.record.events import Event, Opened, Sampled
@@ -20,7 +19,8 @@ from fhi_al.record.labels import LabelStore, StructureStore
 from fhi_al.reference.asi import OUTPUT, AsiEngine
 from fhi_al.run.controller import Controller
 from fhi_al.settings.reference import AsiSettings
-from fhi_al.simulated import SimulatedWorker, simulated_rules
+from fhi_al.workers.channels import InlineChannel
+from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 library, folder, asynchronous = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "overlap"
 settings = AsiSettings.model_construct(library=library, species_dir=SPECIES_DIR)

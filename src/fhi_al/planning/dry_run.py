@@ -17,9 +17,6 @@ from fhi_al.errors import FhiAlError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.mpi.messages import gather, share
 from fhi_al.mpi.world import abort, alone_for_ase, peak_memory_mb
-from fhi_al.parallel.channels import Channel
-from fhi_al.parallel.crew import Crew, Plan, layout_for
-from fhi_al.parallel.workers import describe_failure, report_failure
 from fhi_al.planning.costs import Costs, Shape
 from fhi_al.planning.estimate import COMPILED_AFTER_S, COMPILED_SPEEDUP, Trial, print_plan
 from fhi_al.planning.trial import brings_data, try_models, try_reference, try_sampling
@@ -30,6 +27,9 @@ from fhi_al.reference.isolated import isolated_atoms
 from fhi_al.run.on_all_ranks import on_all_ranks
 from fhi_al.run.opening import opening
 from fhi_al.settings import Inputs, load_inputs
+from fhi_al.workers.channels import Channel
+from fhi_al.workers.crew import Crew, Plan, layout_for
+from fhi_al.workers.serve import describe_failure, report_failure
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.predict import Driver

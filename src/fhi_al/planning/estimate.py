@@ -11,14 +11,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fhi_al.parallel.layout import Layout
-from fhi_al.parallel.placement import describe_places
 from fhi_al.planning.costs import Costs, Shape, Split
 from fhi_al.planning.forecast import Forecast, forecast
 from fhi_al.planning.trial import LabelTrial, ModelTrial
 from fhi_al.procedures.rules import Rules
 from fhi_al.record.events import Opened
 from fhi_al.record.outcome import Place
+from fhi_al.workers.layout import Layout
+from fhi_al.workers.placement import describe_places
 
 COMPILED_AFTER_S = 80.0
 COMPILED_SPEEDUP = 4.0

@@ -46,7 +46,7 @@ from fhi_al.record.events import (
     Started,
     Trained,
 )
-from fhi_al.simulated import SimulatedWorker
+from fhi_al.workers.simulated import SimulatedWorker
 
 SCATTER = 0.35
 """Standard deviation of the logarithm of uncertainties at one size of the training set.

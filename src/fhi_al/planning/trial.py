@@ -17,11 +17,11 @@ from fhi_al.errors import FhiAlError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.md.perturb import perturbed
 from fhi_al.mpi.messages import Patience
-from fhi_al.parallel.channels import Channel
 from fhi_al.planning.costs import Rates
 from fhi_al.record.effects import Advance, Import, Label, Sample, Train
 from fhi_al.record.events import ALL_MEMBERS, Entry, Failed, Labelled, LabelRejected
 from fhi_al.run.controller import WorkerError
+from fhi_al.workers.channels import Channel
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.members import Committee

@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fhi_al.errors import FhiAlError, StoppedError, StorageError
 from fhi_al.mpi.messages import Look, Patience
-from fhi_al.parallel.batching import Batching
-from fhi_al.parallel.channels import Channel
-from fhi_al.parallel.workers import describe_failure
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.state import State
 from fhi_al.record.effects import Effect, Evaluate, Export, Train
@@ -21,6 +18,9 @@ from fhi_al.record.events import Closed, Event, Failed, Started
 from fhi_al.record.journal import Journal
 from fhi_al.run.remembered import Remembered
 from fhi_al.run.walltime import Walltime
+from fhi_al.workers.batching import Batching
+from fhi_al.workers.channels import Channel
+from fhi_al.workers.serve import describe_failure
 
 
 class WorkerError(Exception):

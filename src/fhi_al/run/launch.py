@@ -22,10 +22,6 @@ from fhi_al.folder.run_folder import RunFolder, no_trace_of_failure, remove_empt
 from fhi_al.monitor.narrator import Narrator, StageLog, start_logging
 from fhi_al.mpi.messages import gather, share
 from fhi_al.mpi.world import abort, alone_for_ase, peak_memory_mb
-from fhi_al.parallel.channels import Channel
-from fhi_al.parallel.crew import Crew, Plan
-from fhi_al.parallel.placement import describe_places
-from fhi_al.parallel.workers import describe_failure, report_failure
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Closed, Retried
 from fhi_al.record.journal import Journal
@@ -41,6 +37,10 @@ from fhi_al.run.task import Task
 from fhi_al.run.walltime import Walltime, end_of_job
 from fhi_al.run.watch import Watch
 from fhi_al.settings import load_inputs
+from fhi_al.workers.channels import Channel
+from fhi_al.workers.crew import Crew, Plan
+from fhi_al.workers.placement import describe_places
+from fhi_al.workers.serve import describe_failure, report_failure
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any
 from fhi_al.errors import FhiAlError, InputError
 from fhi_al.monitor.narrator import start_logging, start_worker_logging
 from fhi_al.mpi.world import abort, world
-from fhi_al.parallel.workers import describe_failure, report_failure
 from fhi_al.run.closing import tell_problems
 from fhi_al.run.controller import WorkerError
+from fhi_al.workers.serve import describe_failure, report_failure
 
 log = logging.getLogger(__name__)
 

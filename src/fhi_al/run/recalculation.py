@@ -15,7 +15,6 @@ import numpy as np
 from fhi_al.atoms.structure import Structure, structure_key
 from fhi_al.errors import InputError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.layout import Layout, plan_layout
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event, Sampled
@@ -26,6 +25,7 @@ from fhi_al.run.task import Task
 from fhi_al.settings import Inputs
 from fhi_al.settings.geometries import Geometry
 from fhi_al.settings.settle import engine_problems
+from fhi_al.workers.layout import Layout, plan_layout
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from fhi_al.folder.kept_aside import KeptAside
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.parallel.crew import layout_for
-from fhi_al.parallel.layout import Layout
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event, Goal
 from fhi_al.run.closing import report, write_settings
 from fhi_al.run.controller import Listener
 from fhi_al.settings import Inputs
+from fhi_al.workers.crew import layout_for
+from fhi_al.workers.layout import Layout
 
 
 class Task:

@@ -13,10 +13,10 @@ from typing import Any
 from fhi_al.errors import EngineError, FhiAlError, UnconvergedError
 from fhi_al.handlers.worker import Slices, Worker, timed
 from fhi_al.mpi.messages import TAG_EFFECT, TAG_EVENT, TAG_FAILED, Look, Patience, send, share, wait
-from fhi_al.parallel.channels import Dropped, Hurry
 from fhi_al.record.effects import Effect
 from fhi_al.record.events import Event, Failed
 from fhi_al.reference.engine import Labeller
+from fhi_al.workers.channels import Dropped, Hurry
 
 _UNANSWERED_S = 8.0
 

@@ -11,8 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from fhi_al.parallel.layout import Layout
 from fhi_al.record.outcome import Place
+from fhi_al.workers.layout import Layout
 
 _WIDTH = 100
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.handlers.worker import Slices
 from fhi_al.mpi.messages import Patience
-from fhi_al.parallel.channels import Channel, MpiChannel
 from fhi_al.record.effects import (
     Advance,
     Effect,
@@ -25,6 +24,7 @@ from fhi_al.record.effects import (
 )
 from fhi_al.record.events import Advanced, Event, Isolated, Trained
 from fhi_al.record.outcome import Outcome, Work
+from fhi_al.workers.channels import Channel, MpiChannel
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.fast_gradients import FastGradients

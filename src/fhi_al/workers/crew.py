@@ -12,16 +12,16 @@ from fhi_al.folder.run_folder import RunFolder
 from fhi_al.handlers.label import ReferenceWorker
 from fhi_al.mpi.messages import Look, gather
 from fhi_al.mpi.world import claim_threads, local_rank
-from fhi_al.parallel.channels import Channel, InlineChannel, MpiChannel
-from fhi_al.parallel.layout import Layout, plan_layout, visible_gpus
-from fhi_al.parallel.ml_worker import MlWorker
-from fhi_al.parallel.placement import place_of
-from fhi_al.parallel.workers import FailureChannel, assist, serve
 from fhi_al.record.outcome import Place
 from fhi_al.reference.black_box import BlackBox
 from fhi_al.reference.engine import engine_class
 from fhi_al.reference.rescue import RescuingEngine
 from fhi_al.settings import Inputs
+from fhi_al.workers.channels import Channel, InlineChannel, MpiChannel
+from fhi_al.workers.layout import Layout, plan_layout, visible_gpus
+from fhi_al.workers.ml_worker import MlWorker
+from fhi_al.workers.placement import place_of
+from fhi_al.workers.serve import FailureChannel, assist, serve
 
 _QUEUE_DEPTH = 2
 
