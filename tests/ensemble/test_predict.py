@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor
-from fhi_al.ensemble.uncertainty import UNCERTAINTIES
+from fhi_al.md.uncertainty import UNCERTAINTIES
 
 
 def batch_of(*atoms):

@@ -7,8 +7,8 @@ import yaml
 from ase import units
 from scipy.spatial.distance import pdist, squareform
 
-from fhi_al.ensemble.predict import Prediction
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.md.driver import Prediction
 from fhi_al.settings import load_inputs
 
 

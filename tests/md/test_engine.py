@@ -8,8 +8,9 @@ import torch
 from md_walkers import FACTORS, QUIET, effect, finish
 
 from fhi_al.atoms.structure import Label, structure_key
-from fhi_al.ensemble.predict import CommitteePredictor, Prediction
+from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.handlers import dynamics as engine
+from fhi_al.md.driver import Prediction
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.record import effects
 from fhi_al.record.codec import from_json, to_json

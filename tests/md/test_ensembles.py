@@ -12,8 +12,8 @@ from md_walkers import integrator, start
 from test_integrators import run
 
 from fhi_al.atoms.structure import Structure
-from fhi_al.ensemble.predict import Prediction
 from fhi_al.md.barostats import BAROSTATS
+from fhi_al.md.driver import Prediction
 from fhi_al.md.thermostats import THERMOSTATS
 
 KT = 300 * units.kB

@@ -12,9 +12,10 @@ from md_walkers import FACTORS, QUIET, effect, finish, sample_effect, start
 from test_engine import Bomb
 
 from fhi_al.atoms.structure import Label, Structure, structure_key
-from fhi_al.ensemble.predict import CommitteePredictor, Prediction
+from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.errors import FhiAlError
 from fhi_al.handlers import dynamics as engine
+from fhi_al.md.driver import Prediction
 from fhi_al.md.guard import Guard, Snapshot
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers

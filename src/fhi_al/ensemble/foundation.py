@@ -17,8 +17,9 @@ from fhi_al.ensemble.architecture import (
     load_model_file,
 )
 from fhi_al.ensemble.members import elements
-from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor, Driver
+from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor
 from fhi_al.errors import InputError
+from fhi_al.md.driver import Driver
 from fhi_al.reference.engine import charge_and_unpaired
 from fhi_al.reference.mlff import SO3LR_ELEMENTS
 from fhi_al.settings import Inputs

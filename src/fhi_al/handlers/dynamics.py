@@ -12,11 +12,11 @@ import torch
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from fhi_al.atoms.structure import Label, structure_key
-from fhi_al.ensemble.predict import Driver
 from fhi_al.errors import EngineError, FhiAlError, JournalError
 from fhi_al.handlers.selection import Selection
 from fhi_al.handlers.team import LocalPart, Part, Report, follow
 from fhi_al.md.drive import Drive
+from fhi_al.md.driver import Driver
 from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.perturb import perturbed

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 
 from fhi_al.atoms.batch import Batch
-from fhi_al.ensemble.predict import Prediction
+from fhi_al.md.driver import Prediction
 from fhi_al.md.protocol import Protocol
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from fhi_al.atoms.batch import Batch
-from fhi_al.ensemble.predict import Driver
-from fhi_al.ensemble.uncertainty import NEED_STRESS, UNCERTAINTIES, Uncertainty
 from fhi_al.md.bias import Bias
+from fhi_al.md.driver import Driver
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.protocol import Protocol
+from fhi_al.md.uncertainty import NEED_STRESS, UNCERTAINTIES, Uncertainty
 from fhi_al.md.walker import Walkers
 
 

@@ -32,7 +32,7 @@ from fhi_al.workers.crew import Crew, Plan, layout_for
 from fhi_al.workers.serve import describe_failure, report_failure
 
 if TYPE_CHECKING:
-    from fhi_al.ensemble.predict import Driver
+    from fhi_al.md.driver import Driver
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from fhi_al.workers.channels import Channel
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.members import Committee
-    from fhi_al.ensemble.predict import Driver
+    from fhi_al.md.driver import Driver
     from fhi_al.settings import Inputs
 
 log = logging.getLogger(__name__)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from fhi_al.ensemble.fast_gradients import FastGradients
     from fhi_al.ensemble.fast_validation import FastValidation
     from fhi_al.ensemble.members import Committee
-    from fhi_al.ensemble.predict import CommitteePredictor, Driver
+    from fhi_al.ensemble.predict import CommitteePredictor
     from fhi_al.fast.forces import FastForces
+    from fhi_al.md.driver import Driver
 
 
 class MlWorker:
