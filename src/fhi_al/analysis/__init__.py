@@ -1,1 +1,1 @@
-"""."""
+"""The journal added up: times, costs, errors, histories."""

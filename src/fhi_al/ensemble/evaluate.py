@@ -1,4 +1,4 @@
-"""Errors of the members and of the committee's mean."""
+"""What the members predict for the validation labels and the user's test set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from mace.data import AtomicData
 
 from fhi_al.analysis.predictions import Predictions, joined, voigt
-from fhi_al.analysis.scores import Scores, all_scores
 from fhi_al.atoms.structure import BoolArray, FloatArray
 from fhi_al.ensemble.data import loader, member_keys
 from fhi_al.ensemble.frames import read_labels
@@ -19,7 +18,7 @@ from fhi_al.ensemble.members import Committee, load_committee
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
 from fhi_al.record.effects import Evaluate
-from fhi_al.record.events import ALL_MEMBERS, Errors, Opened
+from fhi_al.record.events import ALL_MEMBERS, Opened
 from fhi_al.settings import load_inputs
 
 DataSet = Literal["validation", "test"]
@@ -28,7 +27,17 @@ DataSet = Literal["validation", "test"]
 def predict_sets(
     effect: Evaluate, folder: RunFolder, committee: Committee, device: str | torch.device
 ) -> Generator[None, None, dict[DataSet, Predictions]]:
-    """Predict what `evaluate` measures, without keeping it. The arguments are the same."""
+    """Predict all validation labels and the user's test set; yields after every batch of a member.
+
+    Args:
+        effect: which members, and the datasets.
+        folder: with the labels.
+        committee: at `effect.weights`.
+        device: where its models live.
+
+    Raises:
+        InputError: the test set can't be used.
+    """
     graphs = committee.graphs(folder)
     _, valid = member_keys(tuple(effect.entries), ALL_MEMBERS, union=True)
     sets: dict[DataSet, Predictions] = {}
@@ -72,26 +81,6 @@ def predict_now(directory: Path, opened: Opened, state: State) -> dict[str, Pred
         except StopIteration as end:
             sets: dict[str, Predictions] = end.value
             return sets
-
-
-def _errors(data: DataSet, predictions: Predictions) -> list[Errors]:
-    names = [f"member {index}" for index in predictions.members]
-    return [_error(data, scores) for scores in all_scores(predictions, names) if not scores.species]
-
-
-def _error(data: DataSet, scores: Scores) -> Errors:
-    assert scores.energy is not None
-    assert scores.forces is not None
-    return Errors(
-        who=scores.who,
-        data=data,
-        force_mae=scores.forces.mae,
-        force_rmse=scores.forces.rmse,
-        energy_mae=scores.energy.mae,
-        energy_rmse=scores.energy.rmse,
-        n_structures=scores.n_structures,
-        system=scores.system,
-    )
 
 
 def _predictions(

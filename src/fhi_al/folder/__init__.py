@@ -1,1 +1,1 @@
-"""."""
+"""A run's folder: places, artefacts, lock, housekeeping, repair."""

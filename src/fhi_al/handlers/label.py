@@ -1,4 +1,4 @@
-"""X."""
+"""`Label`: the reference's energy and forces of a structure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""X."""
+"""`Train`: training of a committee, in slices of one optimizer step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.fast_validation import FastValidation
 from fhi_al.ensemble.members import Committee
+from fhi_al.ensemble.preparation import prepare
 from fhi_al.ensemble.train_member import Record, train_member
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.record.effects import Train

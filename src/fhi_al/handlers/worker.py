@@ -1,4 +1,4 @@
-"""X."""
+"""What a worker is: something that carries out effects, a slice at a time."""
 
 from __future__ import annotations
 

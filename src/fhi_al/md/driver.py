@@ -1,4 +1,4 @@
-"""X."""
+"""Whatever gives energies and forces to molecular dynamics."""
 
 from __future__ import annotations
 

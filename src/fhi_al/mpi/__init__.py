@@ -1,1 +1,1 @@
-"""."""
+"""The MPI world, and messages that burn no core."""

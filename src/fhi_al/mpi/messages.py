@@ -1,4 +1,8 @@
-"""X."""
+"""Messages between ranks that burn no core.
+
+No rank waits in a blocking MPI call, as the reference could use its core. Waiting means looking,
+sleeping a little, and looking again.
+"""
 
 from __future__ import annotations
 

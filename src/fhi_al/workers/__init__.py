@@ -1,1 +1,1 @@
-"""The split of the MPI world into roles, and how effects and events travel between them."""
+"""Who does the work, and how they are reached: channels, crew, layout."""

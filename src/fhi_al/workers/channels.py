@@ -1,8 +1,4 @@
-"""Between the controller and the workers: one interface, in this process or through MPI.
-
-No rank waits in a blocking MPI call: it would burn a core that the reference could use. Waiting
-means looking, sleeping a little, and looking again.
-"""
+"""Between the controller and the workers: one interface, in this process or through MPI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of a committee, in slices of one optimizer step."""
+"""Models and data made ready for a training."""
 
 from __future__ import annotations
 
