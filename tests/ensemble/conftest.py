@@ -59,9 +59,3 @@ def models_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 _built: dict[tuple[str, int], torch.nn.Module] = {}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("FHI_AL_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"

@@ -9,7 +9,6 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
-from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.ensemble.members import Committee
 from fhi_al.folder.run_folder import RunFolder
@@ -141,11 +140,3 @@ def finish(slices: Any) -> Any:
             next(slices)
         except StopIteration as end:
             return end.value
-
-
-def batch_of(*atoms):
-    return Batch.from_structures([Structure.from_atoms(a) for a in atoms])
-
-
-def model_inputs(predictor, batch):
-    return predictor._inputs(batch, predictor.neighbor_lists().edges(batch))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from ase import units
+from md_forces import Bomb
 from md_walkers import FACTORS, QUIET, effect, finish, sample_effect, start
-from test_engine import Bomb
 
 from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.ensemble.predict import CommitteePredictor

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from ensemble_runs import batch_of, model_inputs
+from fast_inputs import batch_of, model_inputs
 
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.fast.compilation import Compilation

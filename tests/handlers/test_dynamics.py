@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from md_forces import Bomb
 from md_walkers import FACTORS, QUIET, effect, finish
 
 from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.handlers import dynamics as engine
-from fhi_al.md.driver import Prediction
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.record import effects
 from fhi_al.record.codec import from_json, to_json
@@ -184,27 +184,6 @@ def test_deterministic_advances_end_by_count(folder, springs):
     driver = springs(run.inputs.structure, members=FACTORS)
     event, count = finish(engine.advance(effect(**QUIET, steps_left=(900,) * 3), run, driver))
     assert count == len(event.checks) == engine.MAX_CHECKS_DETERMINISTIC
-
-
-class Bomb:
-    """Springs until a structure has made some steps, then nonsense for one of them."""
-
-    path, device = "bomb", torch.device("cpu")
-
-    def __init__(self, springs, fuse, blast):
-        self.springs, self.fuse, self.blast = springs, fuse, blast
-
-    def neighbor_lists(self):
-        return None
-
-    def predict(self, batch, lists=None, *, stress=False):
-        out = self.springs.predict(batch)
-        self.fuse -= 1
-        if self.fuse < 0:
-            forces = out.forces.clone()
-            forces[1, 10] = self.blast
-            return Prediction(out.energies, forces)
-        return out
 
 
 @pytest.mark.parametrize("blast", [float("nan"), float("inf"), 600.0])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from ase.neighborlist import neighbor_list
 from code_stand_ins import RightCode, used
-from ensemble_runs import batch_of, model_inputs
+from fast_inputs import batch_of, model_inputs
 
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.fast import code as fast_code
