@@ -28,11 +28,11 @@ from fhi_al.atoms.structure import Structure
 from fhi_al.ensemble import cueq
 from fhi_al.ensemble.architecture import ModelSpec, architecture_options, build_model
 from fhi_al.ensemble.predict import CommitteePredictor
-from fhi_al.fast.code import clock
+from fhi_al.fast.code import device_clock
 from fhi_al.fast.forces import FastForces
 from fhi_al.md.drive import Drive
 from fhi_al.md.guard import Guard
-from fhi_al.md.protocol import Protocol
+from fhi_al.md.protocol import MdProtocol
 from fhi_al.md.shard import Shard
 from fhi_al.md.walker import Walkers
 from fhi_al.settings.mace import Architecture
@@ -80,9 +80,9 @@ def ase_ms(atoms: Atoms, models: list[torch.nn.Module], steps: int, device: torc
     MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
     md = Langevin(atoms, 0.5 * units.fs, temperature_K=300, friction=0.01 / units.fs)
     md.run(3)
-    began = clock(device)
+    began = device_clock(device)
     md.run(steps)
-    return 1e3 * (clock(device) - began) / steps
+    return 1e3 * (device_clock(device) - began) / steps
 
 
 class Timed:
@@ -94,11 +94,11 @@ class Timed:
         self.seconds = 0.0
 
     def __call__(self, *arguments: object, **keywords: object) -> object:
-        began = clock(self._device)
+        began = device_clock(self._device)
         try:
             return self._function(*arguments, **keywords)  # type: ignore[operator]
         finally:
-            self.seconds += clock(self._device) - began
+            self.seconds += device_clock(self._device) - began
 
 
 def ours(
@@ -111,7 +111,7 @@ def ours(
         deepcopy(models), device, fast=fast, cueq=cueq.CuEquivariance() if converts else None
     )
     structure = Structure.from_atoms(atoms)
-    protocols = [Protocol()] * count
+    protocols = [MdProtocol()] * count
     walkers = Walkers.start([structure] * count, range(count), protocols, device=device)
     guard = Guard([MdSettings()] * count, walkers.structures)
     shard = Shard(walkers, Drive(predictor, walkers, protocols), guard)
@@ -128,10 +128,10 @@ def ours(
     )
     fast.evaluate = models_time  # type: ignore[method-assign]
     predictor.predict = predict_time  # type: ignore[method-assign]
-    began = clock(device)
+    began = device_clock(device)
     for _ in range(max(1, steps // 10)):
         list(shard.advance(10))
-    seconds = clock(device) - began
+    seconds = device_clock(device) - began
     done = 10 * max(1, steps // 10) * count
     return (
         1e3 * seconds / done,

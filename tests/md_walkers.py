@@ -1,7 +1,7 @@
 """Walkers for tests, by the shortest way."""
 
 from fhi_al.md.integrators import Integrator
-from fhi_al.md.protocol import Protocol, Ramp
+from fhi_al.md.protocol import MdProtocol, Ramp
 from fhi_al.md.walker import Walkers
 from fhi_al.record import effects
 
@@ -11,7 +11,7 @@ QUIET = {"histories": (effects.History("", (1e9,) * 20, 20),)}
 
 
 def protocol(temperature=300.0, pressure=0.0, **changes):
-    return Protocol(
+    return MdProtocol(
         **{
             "temperature": Ramp.constant(temperature),
             "pressure": Ramp.constant(pressure),

@@ -7,7 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fhi_al.analysis.predictions import Predictions, joined, load_predictions, save_predictions
+from fhi_al.analysis.predictions import (
+    Predictions,
+    joined_predictions,
+    load_predictions,
+    save_predictions,
+)
 from fhi_al.analysis.scores import Score, all_scores, calibration, deviations
 from fhi_al.errors import JournalError
 
@@ -113,7 +118,7 @@ def test_predictions_survive_the_disk(tmp_path):
 
 def test_joined_sets_are_one_set():
     one = water_and_hydrogen()
-    both = joined([one, one])
+    both = joined_predictions([one, one])
     assert both.formulas == ["H2O", "H2"] * 2
     assert both.ptr.tolist() == [0, 3, 5, 8, 10]
     assert both.forces.shape == (2, 10, 3)

@@ -11,10 +11,10 @@ import pytest
 from cli_runs import write_inputs
 
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.handlers.label import ReferenceWorker
+from fhi_al.handlers.calculate import ReferenceWorker
 from fhi_al.handlers.worker import Slices
 from fhi_al.procedures.run import wanted
-from fhi_al.record.effects import Effect, Label, Train
+from fhi_al.record.effects import Calculate, Effect, Train
 from fhi_al.record.events import Event, Labelled
 from fhi_al.record.journal import Journal
 from fhi_al.reference.engine import engine_class
@@ -122,7 +122,7 @@ def test_a_group_gets_its_next_effect_within_an_optimizer_step(
     folder = RunFolder(inputs, digest)
     engine = kind(inputs.reference, inputs.control, inputs.elements, None, tmp_path)
     group = Remote(ReferenceWorker(folder, engine, None))
-    extra = (Label(f"label-extra-{i}", f"extra-{i}", "audit") for i in range(10**6))
+    extra = (Calculate(f"label-extra-{i}", f"extra-{i}", "audit") for i in range(10**6))
     spare = [next(extra)]
 
     def with_more_labels(state: Any) -> list[Effect]:

@@ -11,7 +11,7 @@ from ensemble_runs import crystals, effect, finish, molecules, run, shared_entri
 from fhi_al.ensemble.data import collate
 from fhi_al.ensemble.fast_gradients import FastGradients, LossAndGradient
 from fhi_al.fast import code as fast_code
-from fhi_al.fast.padding import Shape
+from fhi_al.fast.padding import PaddedShape
 from fhi_al.fast.tracing import tensors_of, trace
 from fhi_al.handlers.train import train
 
@@ -40,7 +40,7 @@ def test_the_graph_has_maces_loss_and_gradients(make_folder, labels, loss):
     graphs[0].weight *= 2.5
     first, member = committee.members
     function = LossAndGradient(float(first.model.r_max), type(first.loss))
-    shape = Shape.of_largest(
+    shape = PaddedShape.of_largest(
         [len(graph.positions) for graph in graphs],
         [graph.edge_index.shape[1] for graph in graphs],
         3,

@@ -14,7 +14,7 @@ from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.ensemble.validation import validate
 from fhi_al.fast import code as fast_code
 from fhi_al.fast.forces import FastForces
-from fhi_al.fast.splitting import Room
+from fhi_al.fast.splitting import MemoryLimit
 from fhi_al.handlers.train import train
 
 
@@ -40,7 +40,7 @@ def in_cache(monkeypatch):
     monkeypatch.setattr(fast_code, "Compilation", RightCode)
     monkeypatch.setattr(RightCode, "cached", (3,))
     # It is no faster than what it stands for.
-    monkeypatch.setattr(fast_code.Code, "judge", trust)
+    monkeypatch.setattr(fast_code.CompiledFunction, "judge", trust)
 
 
 def test_the_numbers_are_those_of_the_model(make_folder, in_cache):
@@ -79,7 +79,7 @@ def test_batches_that_are_evaluated_together_are_judged_one_by_one(make_folder, 
 
     expected = finish(validate(member, graphs, 4))
     member.model.register_forward_pre_hook(refuse)
-    member.room = Room(member.device)
+    member.room = MemoryLimit(member.device)
     for _ in range(2):
         assert finish(validate(member, graphs, 4)) == pytest.approx(expected, rel=1e-9)
     assert sizes == {9: [9, 9], 8: [9, 4, 4, 1, 4, 4, 1]}[memory]

@@ -21,7 +21,7 @@ from mace.tools.train import evaluate, train_one_epoch
 
 from fhi_al.ensemble.data import member_keys
 from fhi_al.ensemble.members import Committee, load_committee
-from fhi_al.ensemble.train_member import begin, plan_of
+from fhi_al.ensemble.train_member import begin, stage_rules
 from fhi_al.ensemble.validation import validate
 from fhi_al.errors import FhiAlError, InputError, JournalError
 from fhi_al.handlers.train import train
@@ -256,7 +256,7 @@ def test_after_a_convergence_its_best_weights_are_the_start(make_folder):
     begin(
         member,
         effect(entries, weights="train-0"),
-        plan_of("active_learning", folder.inputs, None),
+        stage_rules("active_learning", folder.inputs, None),
     )
     assert all(map(torch.equal, member.model.parameters(), best))
     assert all(map(torch.equal, member.averaged(), best))

@@ -18,7 +18,7 @@ from fhi_al.fast import compilation
 from fhi_al.fast import forces as fast_forces
 from fhi_al.fast.compilation import Compilation
 from fhi_al.fast.forces import EnergyAndForces, FastForces
-from fhi_al.fast.padding import Shape
+from fhi_al.fast.padding import PaddedShape
 
 
 class WrongCode:
@@ -27,7 +27,7 @@ class WrongCode:
     kind = "compiled"
 
     def __init__(self, *args):
-        self.shape = Shape(4, 30, 900)
+        self.shape = PaddedShape(4, 30, 900)
         self.dtype = torch.float32
 
     def in_cache(self):
@@ -67,7 +67,7 @@ def test_code_that_rounding_made_look_wrong_is_compared_again(
         predictor.predict(batch, predictor.neighbor_lists())
         return predictor.path
 
-    monkeypatch.setattr(fast_code.Code, "judge", lambda self, *_, **__: trust(self))
+    monkeypatch.setattr(fast_code.CompiledFunction, "judge", lambda self, *_, **__: trust(self))
     assert path_after_training() == "compiled"
     monkeypatch.undo()
     (code,) = fast._codes.values()
@@ -101,7 +101,7 @@ def test_an_abandoned_compilation_leaves_nothing(tiny_models, ethanol):
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float32)
     inputs = model_inputs(predictor, batch_of(ethanol))
     compilation = Compilation(
-        EnergyAndForces(3.5), tiny_models[0], inputs, Shape.with_room(inputs, 1)
+        EnergyAndForces(3.5), tiny_models[0], inputs, PaddedShape.with_room(inputs, 1)
     )
     compilation.begin()
     process, folder = compilation._process, compilation._folder
@@ -124,7 +124,7 @@ def test_few_structures_use_code_of_their_size(tiny_models, ethanol, monkeypatch
     monkeypatch.setattr(RightCode, "begin", lambda self: begun.append(self.shape), raising=False)
     monkeypatch.setattr(RightCode, "finished", lambda self: False, raising=False)
     # It is no faster than what it stands for.
-    monkeypatch.setattr(fast_code.Code, "judge", lambda self, *_, **__: trust(self))
+    monkeypatch.setattr(fast_code.CompiledFunction, "judge", lambda self, *_, **__: trust(self))
     fast = FastForces(4, patience_seconds=0.0)
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float64, fast=fast)
     expected = CommitteePredictor(tiny_models[:1], dtype=torch.float64)
@@ -151,7 +151,7 @@ def test_one_member_is_compared_after_each_training(tiny_models, ethanol, monkey
     """All of them before the first use."""
     monkeypatch.setattr(fast_code, "Compilation", RightCode)
     monkeypatch.setattr(RightCode, "cached", (2,))
-    monkeypatch.setattr(fast_code.Code, "judge", lambda self, *_, **__: trust(self))
+    monkeypatch.setattr(fast_code.CompiledFunction, "judge", lambda self, *_, **__: trust(self))
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64, fast=FastForces(1))
     asked: list[list[int]] = []
     ask = predictor._outputs
@@ -171,7 +171,7 @@ def test_large_structures_are_not_evaluated_together(tiny_models, ethanol, silic
     """They would not fit into a processor's cache."""
     monkeypatch.setattr(fast_code, "Compilation", RightCode)
     monkeypatch.setattr(RightCode, "cached", (2, 3, 5))
-    monkeypatch.setattr(fast_code.Code, "judge", lambda self, *_, **__: trust(self))
+    monkeypatch.setattr(fast_code.CompiledFunction, "judge", lambda self, *_, **__: trust(self))
     expected = CommitteePredictor(tiny_models, dtype=torch.float64)
     crystal = silicon.repeat(6)
     n_edges = len(neighbor_list("i", crystal, 3.5))

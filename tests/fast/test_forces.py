@@ -10,7 +10,7 @@ from fast_inputs import batch_of, model_inputs
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.fast.compilation import Compilation
 from fhi_al.fast.forces import EnergyAndForces, FastForces
-from fhi_al.fast.padding import Shape, pad
+from fhi_al.fast.padding import PaddedShape, pad
 from fhi_al.fast.tracing import tensors_of, trace
 
 
@@ -20,19 +20,19 @@ def test_shapes_have_room():
         "positions": torch.zeros(20, 3),
         "edge_index": torch.zeros((2, 300)),
     }
-    shape = Shape.with_room(inputs, expected=4)
-    assert shape == Shape(5, 42, 768)
+    shape = PaddedShape.with_room(inputs, expected=4)
+    assert shape == PaddedShape(5, 42, 768)
     assert shape.holds(inputs)
-    assert not Shape(3, 21, 300).holds(inputs)
+    assert not PaddedShape(3, 21, 300).holds(inputs)
     # Every structure of the padding has an atom, the last one two.
-    assert not Shape(5, 23, 300).holds(inputs)
-    assert Shape(5, 24, 300).holds(inputs)
-    assert not Shape(2, 22, 300).holds(inputs)
-    assert not Shape(3, 22, 299).holds(inputs)
-    assert Shape(3, 22, 300).holds(inputs)
-    assert Shape.of_largest([3, 9, 4, 8], [20, 90, 30, 80], 2) == Shape(3, 19, 192)
-    assert Shape.of_largest([3, 2], [20, 6], 4) == Shape(5, 13, 80)
-    assert Shape(3, 50, 1).union(Shape(9, 1, 7)) == Shape(9, 50, 7)
+    assert not PaddedShape(5, 23, 300).holds(inputs)
+    assert PaddedShape(5, 24, 300).holds(inputs)
+    assert not PaddedShape(2, 22, 300).holds(inputs)
+    assert not PaddedShape(3, 22, 299).holds(inputs)
+    assert PaddedShape(3, 22, 300).holds(inputs)
+    assert PaddedShape.of_largest([3, 9, 4, 8], [20, 90, 30, 80], 2) == PaddedShape(3, 19, 192)
+    assert PaddedShape.of_largest([3, 2], [20, 6], 4) == PaddedShape(5, 13, 80)
+    assert PaddedShape(3, 50, 1).union(PaddedShape(9, 1, 7)) == PaddedShape(9, 50, 7)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_padding_is_felt_by_no_one(block, tiny_mace, ethanol, silicon):
     batch = batch_of(ethanol, silicon)
     exact = predictor.predict(batch)
     inputs = model_inputs(predictor, batch)
-    padded = pad(inputs, Shape(6, 30, 900), 3.5)
+    padded = pad(inputs, PaddedShape(6, 30, 900), 3.5)
     assert padded["ptr"].tolist() == [0, 9, 11, 12, 13, 14, 30]
     assert torch.bincount(padded["batch"]).tolist() == padded["ptr"].diff().tolist()
     out = {name: value.detach() for name, value in model(padded).items() if value is not None}
@@ -60,7 +60,7 @@ def test_the_traced_graph_takes_its_weights_from_outside(tiny_models, ethanol, s
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
     batch = batch_of(ethanol, silicon)
     exact = predictor.predict(batch)
-    padded = pad(model_inputs(predictor, batch), Shape(4, 20, 500), 3.5)
+    padded = pad(model_inputs(predictor, batch), PaddedShape(4, 20, 500), 3.5)
     graph, _ = trace(EnergyAndForces(3.5), tiny_models[0], padded)
     for member, model in enumerate(tiny_models):
         energies, forces = graph(*tensors_of(model), *padded.values())
@@ -71,7 +71,7 @@ def test_the_traced_graph_takes_its_weights_from_outside(tiny_models, ethanol, s
 def test_what_edges_read_of_atoms_is_stored(tiny_models, ethanol):
     """Or compiled code computes it for each edge anew."""
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
-    padded = pad(model_inputs(predictor, batch_of(ethanol)), Shape(2, 11, 100), 3.5)
+    padded = pad(model_inputs(predictor, batch_of(ethanol)), PaddedShape(2, 11, 100), 3.5)
     graph, _ = trace(EnergyAndForces(3.5), tiny_models[0], padded)
     aten = torch.ops.aten
     gathers = [
@@ -100,7 +100,7 @@ def test_code_is_of_use_for_other_data(tiny_mace, ethanol, silicon):
     batch = batch_of(ethanol, silicon)
     exact = predictor.predict(batch)
     inputs = model_inputs(predictor, batch)
-    shape = Shape(4, 20, 500)
+    shape = PaddedShape(4, 20, 500)
     graph, _ = trace(EnergyAndForces(3.5), first, pad(inputs, shape, 3.5))
     assert first.interactions[0].avg_num_neighbors != 3.7
     energies, forces = graph(*tensors_of(other), *pad(inputs, shape, 3.5).values())
@@ -119,7 +119,7 @@ def test_virials_are_those_of_the_model(tiny_models, ethanol, silicon):
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float64)
     batch = batch_of(ethanol, silicon)
     exact = predictor.predict(batch, stress=True)
-    padded = pad(model_inputs(predictor, batch), Shape(4, 20, 500), 3.5)
+    padded = pad(model_inputs(predictor, batch), PaddedShape(4, 20, 500), 3.5)
     graph, arguments = trace(EnergyAndForces(3.5, virials=True), tiny_models[0], padded)
     energies, forces, virials = graph(*arguments)
     np.testing.assert_allclose(energies[:2], exact.energies[0], atol=1e-11)

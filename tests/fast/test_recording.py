@@ -14,7 +14,7 @@ from fhi_al.ensemble.cueq import CuEquivariance
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.fast import recording
 from fhi_al.fast.forces import EnergyAndForces, FastForces
-from fhi_al.fast.padding import Shape
+from fhi_al.fast.padding import PaddedShape
 from fhi_al.fast.recording import Recording
 from fhi_al.fast.tracing import tensors_of
 
@@ -50,7 +50,7 @@ def test_a_recording_takes_weights_and_inputs(
         predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
         for batch in (batch_of(ethanol, silicon), batch_of(silicon))
     )
-    shape = Shape.with_room(first, 2)
+    shape = PaddedShape.with_room(first, 2)
     play = Recording(function, models[0], first, shape).load()
     results = {}
     for inputs in (first, second):
@@ -85,7 +85,7 @@ def test_what_cannot_be_recorded_is_a_runtime_error(tiny_models, ethanol, monkey
     batch = batch_of(ethanol)
     inputs = predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
     one = Recording(
-        EnergyAndForces(predictor.cutoff), tiny_models[0], inputs, Shape.with_room(inputs, 1)
+        EnergyAndForces(predictor.cutoff), tiny_models[0], inputs, PaddedShape.with_room(inputs, 1)
     )
     with pytest.raises(RuntimeError, match="recording failed: TypeError: not allowed"):
         one.load()

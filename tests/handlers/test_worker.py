@@ -9,12 +9,12 @@ import pytest
 
 from fhi_al.handlers.worker import Slices
 from fhi_al.mpi.messages import Patience
-from fhi_al.record.effects import Effect, Label
+from fhi_al.record.effects import Calculate, Effect
 from fhi_al.record.events import Event, Failed, Labelled
 from fhi_al.record.outcome import Work, clock
 from fhi_al.workers.channels import InlineChannel
 
-LABEL = Label("label-a", "a", "initial")
+LABEL = Calculate("label-a", "a", "initial")
 
 
 class Sleeper:

@@ -16,7 +16,7 @@ from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.errors import FhiAlError
 from fhi_al.handlers import dynamics as engine
 from fhi_al.md.driver import Prediction
-from fhi_al.md.guard import Guard, Snapshot
+from fhi_al.md.guard import Guard, Moment
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.record import effects
@@ -36,7 +36,7 @@ def salt() -> Structure:
 
 def complaint(structure: Structure, settings: MdSettings | None = None, **changes) -> str | None:
     walkers = start([structure] * 2, seed=1)
-    snapshot = Snapshot.of(walkers, torch.zeros(2, *walkers.positions.shape))
+    snapshot = Moment.of(walkers, torch.zeros(2, *walkers.positions.shape))
     for name, (place, value) in changes.items():
         array = getattr(snapshot, name).clone()
         array[place] = value
@@ -148,7 +148,7 @@ def test_the_frontier_is_the_last_sane_step(folder, springs):
         integrator.begin(walkers, members.mean(0))
         members = puller.predict(walkers.batch).forces
         integrator.finish(walkers, members.mean(0))
-        if guard.complaint(walkers, 1, Snapshot.of(walkers, members)):
+        if guard.complaint(walkers, 1, Moment.of(walkers, members)):
             break
         found, positions = step, walkers.structure(1).positions
     assert candidate.step == found

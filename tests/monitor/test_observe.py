@@ -14,7 +14,7 @@ from rich.console import Console
 
 from fhi_al.analysis.progress import Pace, Progress
 from fhi_al.folder.lock import Holder
-from fhi_al.monitor.drawing import draw, duration, in_words
+from fhi_al.monitor.drawing import draw, in_words, short_duration
 from fhi_al.monitor.observe import observe
 from fhi_al.monitor.snapshot import Snapshot
 from fhi_al.monitor.status import to_json
@@ -334,4 +334,4 @@ def simulated_learning() -> list[Timed]:
     [(0.2, "0 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7384, "2 h 3 min"), (200000, "2 d 7 h")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert short_duration(seconds) == text

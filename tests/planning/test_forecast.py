@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from fhi_al.planning.costs import Costs, Rates, Shape, Split
-from fhi_al.planning.estimate import duration
+from fhi_al.planning.costs import Costs, RankSplit, Rates, WorkSizes
+from fhi_al.planning.estimate import rough_duration
 from fhi_al.planning.forecast import Forecast, forecast
 from fhi_al.procedures.rules import Rules
 from fhi_al.record.events import ALL_MEMBERS, Entry, Opened
@@ -16,8 +16,8 @@ from fhi_al.workers.simulated import simulated_rules
 
 NO_TIME = Rates(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 INSTANT = Costs(0.0, 1, False, NO_TIME, None, 0.0, 0.0)
-SHAPE = Shape(5, 10, 1, 1, 0)
-ALONE = Split(0, (1,))
+SHAPE = WorkSizes(5, 10, 1, 1, 0)
+ALONE = RankSplit(0, (1,))
 
 
 def rules(**changes: object) -> Rules:
@@ -27,8 +27,8 @@ def rules(**changes: object) -> Rules:
 def planned(
     settings: Rules,
     costs: Costs = INSTANT,
-    split: Split = ALONE,
-    shape: Shape = SHAPE,
+    split: RankSplit = ALONE,
+    shape: WorkSizes = SHAPE,
     goal: str = "run",
 ) -> Forecast:
     opened = Opened(goal, settings.to_json(), "digest", "0", 3, ("H",), "host", time.time())  # type: ignore[arg-type]
@@ -96,12 +96,12 @@ def test_work_goes_on_side_by_side():
     settings = rules(max_set_size=60)
     eager = replace(NO_TIME, md_step_s=0.05, train_step_s=0.05)
     costs = replace(INSTANT, label_s=1.0, eager=eager)
-    alone, two = (planned(settings, costs, split) for split in (ALONE, Split(1, (1,))))
+    alone, two = (planned(settings, costs, split) for split in (ALONE, RankSplit(1, (1,))))
     assert two.wall_s < alone.wall_s
     busy = sum(two.busy_s.values())
     assert busy / 2 <= two.wall_s < busy
     slow = replace(costs, label_s=100.0)
-    one, three = (planned(settings, slow, Split(1, (1,) * n)) for n in (1, 3))
+    one, three = (planned(settings, slow, RankSplit(1, (1,) * n)) for n in (1, 3))
     assert one.reference_share > 0.9
     assert 1.5 < one.wall_s / three.wall_s <= 3.01
 
@@ -109,10 +109,10 @@ def test_work_goes_on_side_by_side():
 def test_more_ranks_of_a_group_count_where_the_engine_uses_them():
     settings = rules(max_set_size=20)
     costs = replace(INSTANT, label_s=10.0, label_ranks=4, parallel_engine=True)
-    four, eight = (planned(settings, costs, Split(1, (n,))) for n in (4, 8))
+    four, eight = (planned(settings, costs, RankSplit(1, (n,))) for n in (4, 8))
     assert four.wall_s == pytest.approx(2 * eight.wall_s)
     serial = replace(costs, parallel_engine=False)
-    assert planned(settings, serial, Split(1, (8,))).wall_s == pytest.approx(four.wall_s)
+    assert planned(settings, serial, RankSplit(1, (8,))).wall_s == pytest.approx(four.wall_s)
 
 
 def test_compiled_code_is_used_when_it_is_there():
@@ -156,8 +156,8 @@ def test_ethanol_example():
     eager = Rates(0.1, 0.0, 0.05, 0.4, 0.05, 0.02)
     compiled = Rates(0.1, 0.0, 0.004, 0.4, 0.012, 0.01)
     costs = Costs(0.01, 1, False, eager, compiled, 100.0, 0.016)
-    shape = Shape(5, 10, 4, 4, 7)
-    found = planned(settings, costs, Split(2, (1,)), shape)
+    shape = WorkSizes(5, 10, 4, 4, 7)
+    found = planned(settings, costs, RankSplit(2, (1,)), shape)
     real = {"atomic_energies": 7, "initial_dataset": 20, "active_learning": 76, "convergence": 0}
     for stage, count in calls(found).items():
         assert real[stage] / 2 <= count <= 2 * real[stage]
@@ -166,7 +166,7 @@ def test_ethanol_example():
 
 
 def test_times_are_said_in_units_that_fit():
-    assert [duration(s) for s in (5, 119, 300, 3 * 3600, 5 * 86400)] == [
+    assert [rough_duration(s) for s in (5, 119, 300, 3 * 3600, 5 * 86400)] == [
         "5 s",
         "119 s",
         "5.0 min",

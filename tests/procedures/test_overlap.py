@@ -15,7 +15,7 @@ import pytest
 
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, step, wanted
-from fhi_al.record.effects import Advance, Effect, Label, Sample, Train
+from fhi_al.record.effects import Advance, Calculate, Effect, Sample, Train
 from fhi_al.record.events import Advanced, Event, Opened, Started
 from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
@@ -80,7 +80,7 @@ def simulate(rules: Rules, label_s: float, groups: int = 1) -> Took:
             if effect.id in state.in_flight or sequential:
                 continue
             group = -1
-            if isinstance(effect, Label):
+            if isinstance(effect, Calculate):
                 group = held.index(min(held))
                 if held[group] == QUEUE:
                     continue

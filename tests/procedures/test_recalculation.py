@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from fhi_al.procedures.run import finished, fold, step, wanted
-from fhi_al.record.effects import Label
+from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Event, Labelled, LabelRejected, Opened, Retried, Sampled, Started
 from fhi_al.workers.simulated import simulated_rules
 
@@ -30,7 +30,7 @@ def test_every_structure_is_wanted_until_it_has_an_outcome() -> None:
         effects = wanted(state)
         assert 0 < len(effects) <= 1000
         effect = effects[-1]  # in any order
-        assert isinstance(effect, Label)
+        assert isinstance(effect, Calculate)
         assert effect.key not in done
         done.append(effect.key)
         if len(done) % 7:

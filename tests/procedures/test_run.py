@@ -15,7 +15,7 @@ from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.procedures.state import State
 from fhi_al.procedures.threshold import Thresholds
-from fhi_al.record.effects import Advance, Effect, Label, Train
+from fhi_al.record.effects import Advance, Calculate, Effect, Train
 from fhi_al.record.events import (
     ALL_MEMBERS,
     Advanced,
@@ -55,7 +55,7 @@ def simulate(
             return
         assert not state.failure, state.failure
         for effect in wanted(state):
-            kind = "reference" if isinstance(effect, Label) else "ml"
+            kind = "reference" if isinstance(effect, Calculate) else "ml"
             busy = sum(worker == kind for worker in state.in_flight.values())
             if effect.id not in state.in_flight and busy < (groups if kind == "reference" else 1):
                 event: Event = Started(effect.id, kind)

@@ -10,7 +10,7 @@ from asi_library.build import SPECIES_DIR
 from reference_cases import ASI_ELEMENTS, asi_control, ethanol, water
 
 from fhi_al.atoms.structure import Structure
-from fhi_al.handlers.label import ReferenceWorker
+from fhi_al.handlers.calculate import ReferenceWorker
 from fhi_al.procedures.run import step
 from fhi_al.record.effects import Effect, Sample
 from fhi_al.record.events import Event, Opened, Sampled

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from fhi_al.report.charts import Axis, Chart, Line, Panel
-from fhi_al.report.page import Section, page, table
+from fhi_al.report.page import PageSection, page, table
 
 
 def chart(name: str, title: str) -> Chart:
@@ -19,9 +19,9 @@ def chart(name: str, title: str) -> Chart:
 
 def test_names_do_not_collide_and_texts_stay_texts():
     sections = [
-        Section("Charts", [chart("theme", "A <i>title</i>"), chart("charts", "Data")]),
-        Section("Theme", [table("", ["a", "b"], [["<x>", "1"], ["y", "2"]])]),
-        Section("Empty"),
+        PageSection("Charts", [chart("theme", "A <i>title</i>"), chart("charts", "Data")]),
+        PageSection("Theme", [table("", ["a", "b"], [["<x>", "1"], ["y", "2"]])]),
+        PageSection("Empty"),
     ]
     text = page("<title> & more", "sub", [], sections)
     outside = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)

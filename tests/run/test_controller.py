@@ -10,7 +10,7 @@ from fhi_al.errors import EngineError, FhiAlError, StorageError
 from fhi_al.handlers.worker import Slices
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step
-from fhi_al.record.effects import Effect, Label
+from fhi_al.record.effects import Calculate, Effect
 from fhi_al.record.events import (
     Advanced,
     Closed,
@@ -178,6 +178,6 @@ def test_labels_go_to_reference_channels_only(tmp_path: Path) -> None:
         if isinstance(event, Started):
             is_label = event.effect.startswith("label-")
             assert event.worker.startswith("reference") == is_label
-    label = Label("label-a", "a", "initial")
+    label = Calculate("label-a", "a", "initial")
     assert controller.channels[0].takes(label)
     assert not controller.channels[2].takes(label)

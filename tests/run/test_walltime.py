@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from fhi_al.record.effects import Label, Train
+from fhi_al.record.effects import Calculate, Train
 from fhi_al.record.events import Labelled, Trained
 from fhi_al.run.walltime import Walltime, end_of_job, parse_walltime
 
-LABEL = Label("label-a", "a", "initial")
+LABEL = Calculate("label-a", "a", "initial")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from fhi_al.handlers.worker import Slices
 from fhi_al.mpi.messages import Patience, gather, share
-from fhi_al.record.effects import Label
+from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Labelled
 from fhi_al.workers.channels import MpiChannel
 from fhi_al.workers.serve import FailureChannel, describe_failure, report_failure, serve
@@ -19,7 +19,7 @@ from fhi_al.workers.serve import FailureChannel, describe_failure, report_failur
 class Slow:
     """Answers after a while."""
 
-    def run(self, effect: Label) -> Slices:
+    def run(self, effect: Calculate) -> Slices:
         for _ in range(3):
             time.sleep(0.01)
             yield
@@ -38,7 +38,7 @@ def control(comm: MPI.Comm) -> None:
         MpiChannel(f"reference{rank - 1}", comm, rank, reference=True, depth=2)
         for rank in range(1, comm.size)
     ]
-    waiting = [Label(f"label-{i}", f"{i}", "initial") for i in range(20)]
+    waiting = [Calculate(f"label-{i}", f"{i}", "initial") for i in range(20)]
     seen: dict[str, float] = {}
     patience = Patience()
     while len(seen) < 20:
@@ -70,7 +70,7 @@ def idle(comm: MPI.Comm) -> None:
 def fail(comm: MPI.Comm) -> None:
     if comm.rank == 0:
         channel = MpiChannel("reference0", comm, 1, reference=True, depth=2)
-        channel.submit(Label("label-break", "break", "initial"))
+        channel.submit(Calculate("label-break", "break", "initial"))
         failures = FailureChannel(comm)
         patience = Patience()
         while not (events := failures.poll()):

@@ -6,12 +6,12 @@ from collections import deque
 
 import pytest
 
-from fhi_al.record.effects import Evaluate, Label
+from fhi_al.record.effects import Calculate, Evaluate
 from fhi_al.workers.batching import MOST_IN_A_ROW, Batching
 
 
-def label(number: int, composition: str) -> Label:
-    return Label(f"label-{number}", str(number), "initial", composition=composition)
+def label(number: int, composition: str) -> Calculate:
+    return Calculate(f"label-{number}", str(number), "initial", composition=composition)
 
 
 def hand_out(compositions: str) -> str:

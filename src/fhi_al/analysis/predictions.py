@@ -63,7 +63,7 @@ class Predictions:
         ]
 
 
-def joined(parts: Sequence[Predictions]) -> Predictions:
+def joined_predictions(parts: Sequence[Predictions]) -> Predictions:
     """The predictions of the same models for several datasets, as for one."""
     ends = np.cumsum([0, *(part.ptr[-1] for part in parts)])
     starts = [part.ptr[:-1] + end for part, end in zip(parts, ends, strict=False)]

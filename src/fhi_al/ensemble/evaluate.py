@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from mace.data import AtomicData
 
-from fhi_al.analysis.predictions import Predictions, joined, voigt
+from fhi_al.analysis.predictions import Predictions, joined_predictions, voigt
 from fhi_al.atoms.structure import BoolArray, FloatArray
 from fhi_al.ensemble.data import loader, member_keys
 from fhi_al.ensemble.frames import read_labels
@@ -111,7 +111,7 @@ def _predictions(
                 stress=stress,
             )
         )
-    return joined(parts)
+    return joined_predictions(parts)
 
 
 def _has_stress(batch: Any) -> BoolArray:

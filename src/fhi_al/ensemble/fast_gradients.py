@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from fhi_al.ensemble.data import collate, stacked
 from fhi_al.ensemble.member import Member
-from fhi_al.fast.code import Code
-from fhi_al.fast.padding import INPUTS, Shape, Tensors, fill, pad
+from fhi_al.fast.code import CompiledFunction
+from fhi_al.fast.padding import INPUTS, PaddedShape, Tensors, fill, pad
 from fhi_al.fast.tracing import tensors_of
 
 PATIENCE_SECONDS = 5.0
@@ -59,7 +59,7 @@ class LossAndGradient:
             found[name] = own * found[name] * getattr(loss, name)
         return found
 
-    def pad(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> Tensors:
+    def pad(self, inputs: Mapping[str, torch.Tensor], shape: PaddedShape) -> Tensors:
         """Bring a batch to a shape, with weights that keep the padding out of the loss.
 
         The loss takes means over structures, or over atoms for forces: as many as there are with
@@ -149,8 +149,8 @@ class FastGradients:
     def __init__(self, patience_seconds: float = PATIENCE_SECONDS, *, insist: bool = False) -> None:
         self._patience = patience_seconds
         self._insist = insist
-        self._code: Code | None = None
-        self._needed: Shape | None = None
+        self._code: CompiledFunction | None = None
+        self._needed: PaddedShape | None = None
         self._trained: set[str] = set()
         self._weights: WeakKeyDictionary[torch.nn.Module, _Weights] = WeakKeyDictionary()
 
@@ -173,7 +173,7 @@ class FastGradients:
         """Get ready for batches of a dataset."""
         atoms = [len(graph.positions) for graph in train_set]
         edges = [graph.edge_index.shape[1] for graph in train_set]
-        self._needed = Shape.of_largest(atoms, edges, batch_size)
+        self._needed = PaddedShape.of_largest(atoms, edges, batch_size)
 
     def spend(self, seconds: float) -> None:
         """Count time that an eager step took."""
@@ -194,7 +194,7 @@ class FastGradients:
         function = LossAndGradient(float(model.r_max), type(loss))
         if self._code is None or self._code.function != function:
             what = "the gradients of training"
-            self._code = Code(function, what, self._patience, insist=self._insist)
+            self._code = CompiledFunction(function, what, self._patience, insist=self._insist)
         code = self._code
         inputs = function.inputs(graphs, loss)
         if not code.find(model, inputs, self._needed):
@@ -223,7 +223,12 @@ class FastGradients:
         return self._weights[model]
 
     def _check(
-        self, code: Code, compares: tuple[str, ...], member: Member, batch: Any, inputs: Tensors
+        self,
+        code: CompiledFunction,
+        compares: tuple[str, ...],
+        member: Member,
+        batch: Any,
+        inputs: Tensors,
     ) -> None:
         """Compare with the eager model, in values and, the first time, in speed."""
         parameters = dict(member.model.named_parameters())

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from fhi_al.ensemble.member import Member
-from fhi_al.fast.code import Trust, allowed_error
+from fhi_al.fast.code import EagerComparison, allowed_error
 from fhi_al.fast.forces import FastForces
 from fhi_al.fast.padding import INPUTS
 from fhi_al.fast.tracing import tensors_of
 
 log = logging.getLogger(__name__)
 
-Prediction = dict[str, torch.Tensor | None]
+ModelOutput = dict[str, torch.Tensor | None]
 """What a MACE model returns, or as much of it as validation needs."""
 
 
@@ -32,13 +32,13 @@ class FastValidation:
 
     def __init__(self, forces: FastForces) -> None:
         self._forces = forces
-        self._trust = Trust()
+        self._trust = EagerComparison()
 
     def doubt(self) -> None:
         """Compare the code with the model again before it is used."""
         self._trust.doubt()
 
-    def predict(self, member: Member, batch: Any, eager: Callable[[], Prediction]) -> Prediction:
+    def predict(self, member: Member, batch: Any, eager: Callable[[], ModelOutput]) -> ModelOutput:
         """Predict for a batch of MACE's loader, by code if there is some.
 
         Args:

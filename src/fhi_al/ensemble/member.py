@@ -22,7 +22,7 @@ from torch_ema import ExponentialMovingAverage
 from fhi_al.ensemble.architecture import ModelSpec, build_model, mace_options
 from fhi_al.ensemble.data import STRESS_LOSSES
 from fhi_al.errors import InputError
-from fhi_al.fast.splitting import Room
+from fhi_al.fast.splitting import MemoryLimit
 from fhi_al.record.events import MemberState
 from fhi_al.settings import Inputs
 
@@ -47,7 +47,7 @@ _NEW = MemberState(
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a member's training stands. Plain data.
 
     Attributes:
@@ -108,9 +108,9 @@ class Member:
         self.device = device
         self.model = (build_model(spec, seed) if model is None else model).to(device)
         # A processor gains little by larger batches, and the controller waits for their end.
-        self.room = Room(device, 1) if device.type == "cpu" else Room(device)
+        self.room = MemoryLimit(device, 1) if device.type == "cpu" else MemoryLimit(device)
         self.generator = torch.Generator().manual_seed(seed)
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self.best: list[torch.Tensor] | None = None
         self.scheduler: LRScheduler | None = None
         self.stage_two_scheduler: Any = None
@@ -279,5 +279,5 @@ class Member:
             member.ema.load_state_dict(state["ema"])
         member.best = state["best"]
         member.generator.set_state(state["generator"].cpu())
-        member.progress = Progress(**progress)
+        member.progress = TrainingProgress(**progress)
         return member

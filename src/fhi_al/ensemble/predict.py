@@ -20,7 +20,7 @@ from fhi_al.ensemble.cueq import CuEquivariance
 from fhi_al.fast.code import allowed_error
 from fhi_al.fast.forces import FastForces
 from fhi_al.fast.padding import Tensors
-from fhi_al.fast.splitting import Outputs, Room, joined, split
+from fhi_al.fast.splitting import MemoryLimit, Outputs, joined_outputs, split
 from fhi_al.md.driver import Prediction
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class CommitteePredictor:
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
-        self._room = Room(self.device, 1 if one_by_one else sys.maxsize)
+        self._room = MemoryLimit(self.device, 1 if one_by_one else sys.maxsize)
         self.skin = skin
         # Faster code has one shape for all.
         self._fast = None if one_by_one else fast
@@ -171,7 +171,7 @@ class CommitteePredictor:
             parts = split(inputs, self._room.at_most)
             try:
                 models = [self._models[member] for member in members]
-                return joined([ask(models, part, virials=virials) for part in parts])
+                return joined_outputs([ask(models, part, virials=virials) for part in parts])
             except torch.cuda.OutOfMemoryError:
                 if not self._room.shrink(len(inputs["head"])):
                     raise

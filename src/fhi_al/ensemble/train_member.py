@@ -25,12 +25,12 @@ from fhi_al.settings import Inputs
 
 log = logging.getLogger(__name__)
 
-Record = tuple[int, int, float, float, float, float]
+EpochRecord = tuple[int, int, float, float, float, float]
 """(member, epoch, loss, valid_loss, force_mae, energy_mae)"""
 
 
 @dataclass(frozen=True)
-class Plan:
+class StageRules:
     """The rules of a stage.
 
     Attributes:
@@ -50,7 +50,7 @@ class Plan:
     stage_two: int | None
 
 
-def plan_of(stage: Stage, inputs: Inputs, start_swa: int | None) -> Plan:
+def stage_rules(stage: Stage, inputs: Inputs, start_swa: int | None) -> StageRules:
     """The rules of a stage, from the settings.
 
     Args:
@@ -60,7 +60,7 @@ def plan_of(stage: Stage, inputs: Inputs, start_swa: int | None) -> Plan:
     """
     rules, settings = inputs.convergence, inputs.al.active_learning
     converges = stage in CONVERGENCE_STAGES
-    return Plan(
+    return StageRules(
         eval_interval=rules.eval_interval if converges else settings.valid_skip,
         margin=settings.margin,
         scheduled=converges or (stage == "initial_dataset" and settings.scheduler_initial),
@@ -78,7 +78,7 @@ def train_member(
     valid_set: list[AtomicData],
     fast: FastGradients | None = None,
     validation: FastValidation | None = None,
-) -> Generator[None, None, list[Record]]:
+) -> Generator[None, None, list[EpochRecord]]:
     """Train one member for the epochs of an effect, or until its patience ends.
 
     Args:
@@ -94,14 +94,14 @@ def train_member(
         One record a validation.
     """
     member, settings = committee.members[index], committee.inputs.mace.training
-    plan = plan_of(effect.stage, committee.inputs, member.options.start_swa)
+    plan = stage_rules(effect.stage, committee.inputs, member.options.start_swa)
     begin(member, effect, plan)
     member.update(n_train=len(train_set), n_valid=len(valid_set))
     if not train_set:
         log.warning("Member %d has no training label yet.", index)
     elif fast is not None:
         fast.begin(train_set, settings.batch_size)
-    history: list[Record] = []
+    history: list[EpochRecord] = []
     for left in reversed(range(effect.epochs)):
         if _is_done(member, plan):
             break
@@ -122,7 +122,7 @@ def train_member(
     return history
 
 
-def begin(member: Member, effect: Train, plan: Plan) -> None:
+def begin(member: Member, effect: Train, plan: StageRules) -> None:
     """Get a member ready for an effect, and for a stage where one begins.
 
     A stage goes on with the optimizer, the raw weights and their average: for ethanol (60 labels,
@@ -151,7 +151,7 @@ def begin(member: Member, effect: Train, plan: Plan) -> None:
         member.reset_optimizer()
 
 
-def _is_done(member: Member, plan: Plan) -> bool:
+def _is_done(member: Member, plan: StageRules) -> bool:
     """Whether patience ends a convergence; with stage two ahead, it only begins that earlier."""
     progress = member.progress
     if not plan.converges:
@@ -164,7 +164,7 @@ def _is_done(member: Member, plan: Plan) -> bool:
     return False
 
 
-def _schedule(member: Member, plan: Plan) -> None:
+def _schedule(member: Member, plan: StageRules) -> None:
     """Set the learning rate of the epoch that begins, as MACE does."""
     with warnings.catch_warnings():
         # After a restart, torch doesn't know that the optimizer has made steps already.
@@ -222,7 +222,9 @@ def step(member: Member, graphs: Sequence[AtomicData], fast: FastGradients | Non
     return float(loss.detach())
 
 
-def _judge(member: Member, plan: Plan, loss: float, force_mae: float, energy_mae: float) -> None:
+def _judge(
+    member: Member, plan: StageRules, loss: float, force_mae: float, energy_mae: float
+) -> None:
     """Take a validation into account: best weights, epochs without improvement."""
     progress, state = member.progress, member.state
     reference = progress.reference_loss

@@ -12,7 +12,7 @@ from mace.tools.train import MACELoss, preserve_grad_state
 
 from fhi_al.ensemble.architecture import default_dtype
 from fhi_al.ensemble.data import collate
-from fhi_al.ensemble.fast_validation import FastValidation, Prediction
+from fhi_al.ensemble.fast_validation import FastValidation, ModelOutput
 from fhi_al.ensemble.member import Member
 
 
@@ -62,8 +62,8 @@ def validate(
 
 
 def _batches(
-    graphs: list[AtomicData], batch: Any, prediction: Prediction, size: int
-) -> Iterator[tuple[Any, Prediction]]:
+    graphs: list[AtomicData], batch: Any, prediction: ModelOutput, size: int
+) -> Iterator[tuple[Any, ModelOutput]]:
     """Take apart what was predicted together: MACE's loss depends on the size of its batches."""
     if len(graphs) <= size:
         yield batch, prediction
@@ -80,10 +80,10 @@ def _batches(
         yield collate(graphs[first:last]).to(batch.positions.device), part
 
 
-def _predict(member: Member, batch: Any, output: Mapping[str, bool]) -> Prediction:
+def _predict(member: Member, batch: Any, output: Mapping[str, bool]) -> ModelOutput:
     """What the averaged weights say about labels."""
     with member.averaged_weights(), preserve_grad_state(member.model):
-        prediction: Prediction = member.model(
+        prediction: ModelOutput = member.model(
             batch.to_dict(),
             training=False,
             compute_force=output["forces"],

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from fhi_al.fast.compilation import Compilation
-from fhi_al.fast.padding import Shape
+from fhi_al.fast.padding import PaddedShape
 from fhi_al.fast.recording import Recording
 from fhi_al.fast.tracing import Function
 
@@ -31,7 +31,7 @@ _MAX_FAILURES = 3
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 
-def clock(device: torch.device) -> float:
+def device_clock(device: torch.device) -> float:
     """Seconds, read when a device has done all that it was told to."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -43,7 +43,7 @@ def allowed_error(largest: torch.Tensor | float, dtype: torch.dtype) -> float:
     return _TOLERANCE[dtype] * float(largest)
 
 
-class Trust:
+class EagerComparison:
     """Trust in code, by comparisons with the eager model.
 
     Where numbers are badly conditioned (atoms that come too close), rounding alone can exceed what
@@ -74,7 +74,7 @@ class Trust:
         self._failures = 0 if right else self._failures + 1
 
 
-class Code:
+class CompiledFunction:
     """A function by faster code, once that pays, and by other code where its inputs outgrow it.
 
     Args:
@@ -99,13 +99,13 @@ class Code:
     ) -> None:
         self.function = function
         self.in_use = False
-        self.trust = Trust()
+        self.trust = EagerComparison()
         self._insist = insist
         self._what = what
         self._patience = patience_seconds
         self._spent = 0.0
-        self._wanted: Shape | None = None
-        self._shape: Shape | None = None
+        self._wanted: PaddedShape | None = None
+        self._shape: PaddedShape | None = None
         self._run: Any = None
         self._kind = ""
         self._compilation: Compilation | None = None
@@ -122,7 +122,7 @@ class Code:
         """Whether there is no code in use yet, but may be."""
         return not (self.in_use or self.failed)
 
-    def find(self, model: Any, inputs: Mapping[str, torch.Tensor], needed: Shape) -> bool:
+    def find(self, model: Any, inputs: Mapping[str, torch.Tensor], needed: PaddedShape) -> bool:
         """Whether there is code for inputs of this size: had, in the cache, or just compiled.
 
         Args:
@@ -198,7 +198,7 @@ class Code:
                 unit,
             )
 
-    def _prepare(self, model: Any, inputs: Mapping[str, torch.Tensor], needed: Shape) -> None:
+    def _prepare(self, model: Any, inputs: Mapping[str, torch.Tensor], needed: PaddedShape) -> None:
         """Get code for inputs of this size: from the cache, or by having it compiled."""
         if self._compilation is not None:
             if not self._compilation.finished():

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from fhi_al.fast import contraction, tracing
-from fhi_al.fast.padding import Shape
+from fhi_al.fast.padding import PaddedShape
 from fhi_al.fast.tracing import Function, trace
 
 
@@ -52,7 +52,7 @@ class Compilation:
     kind = "compiled"
 
     def __init__(
-        self, function: Function, model: Any, inputs: Mapping[str, torch.Tensor], shape: Shape
+        self, function: Function, model: Any, inputs: Mapping[str, torch.Tensor], shape: PaddedShape
     ) -> None:
         self.shape = shape
         self.dtype = inputs["positions"].dtype

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from fhi_al.fast.code import PATIENCE_SECONDS, Code, clock
-from fhi_al.fast.padding import Shape, Tensors, pad
-from fhi_al.fast.splitting import Outputs, joined, split
+from fhi_al.fast.code import PATIENCE_SECONDS, CompiledFunction, device_clock
+from fhi_al.fast.padding import PaddedShape, Tensors, pad
+from fhi_al.fast.splitting import Outputs, joined_outputs, split
 from fhi_al.fast.tracing import tensors_of
 
 Eager = Callable[[Tensors, Sequence[int], bool], Outputs]
@@ -35,7 +35,7 @@ class EnergyAndForces:
     cutoff: float
     virials: bool = False
 
-    def pad(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> Tensors:
+    def pad(self, inputs: Mapping[str, torch.Tensor], shape: PaddedShape) -> Tensors:
         """Bring inputs of a model to a shape."""
         return pad(inputs, shape, self.cutoff)
 
@@ -83,7 +83,7 @@ class FastForces:
             self._capacities.insert(0, (self._capacities[0] + 1) // 2)
         self._patience = patience_seconds
         self._insist = insist
-        self._codes: dict[tuple[bool, int], Code] = {}
+        self._codes: dict[tuple[bool, int], CompiledFunction] = {}
         self._path = "eager"
         self._n_checks = 0
 
@@ -121,7 +121,7 @@ class FastForces:
             virials: whether they are wanted.
         """
         sizes = self._fitting(inputs)
-        return joined(
+        return joined_outputs(
             [
                 self._evaluate(part, sizes, eager, members, virials)
                 for part in split(inputs, sizes[-1])
@@ -178,7 +178,7 @@ class FastForces:
         began = time.perf_counter()
         for capacity in capacities:
             code = self._code(virials, capacity)
-            if code.find(self._model, inputs, Shape.with_room(inputs, capacity)):
+            if code.find(self._model, inputs, PaddedShape.with_room(inputs, capacity)):
                 break
         else:
             out = eager(inputs, members, virials)
@@ -197,19 +197,24 @@ class FastForces:
         self._code(virials, capacities[0]).spend(padding * (time.perf_counter() - began))
         return out
 
-    def _code(self, virials: bool, capacity: int) -> Code:
+    def _code(self, virials: bool, capacity: int) -> CompiledFunction:
         if (virials, capacity) not in self._codes:
             function = EnergyAndForces(float(self._model.r_max), virials)
             what = "the committee's forces and stress" if virials else "the committee's forces"
             if capacity < self._capacities[-1]:
                 what += f" for up to {capacity} trajectories" if capacity > 1 else " for one"
-            self._codes[virials, capacity] = Code(
+            self._codes[virials, capacity] = CompiledFunction(
                 function, what, self._patience, insist=self._insist
             )
         return self._codes[virials, capacity]
 
     def _check(
-        self, code: Code, inputs: Tensors, eager: Eager, members: Sequence[int], virials: bool
+        self,
+        code: CompiledFunction,
+        inputs: Tensors,
+        eager: Eager,
+        members: Sequence[int],
+        virials: bool,
     ) -> None:
         """Compare with the eager models, in values and, the first time, in speed.
 
@@ -219,14 +224,14 @@ class FastForces:
         if code.in_use:
             self._n_checks += 1
             members = [members[self._n_checks % len(members)]]
-        began = clock(self._device)
+        began = device_clock(self._device)
         _, exact, exact_virials = eager(inputs, members, virials)
-        slow = clock(self._device) - began
+        slow = device_clock(self._device) - began
         fast = math.inf
         for _ in range(1 if code.in_use else 3):
-            began = clock(self._device)
+            began = device_clock(self._device)
             _, forces, found_virials = self._run(code, inputs, members)
-            fast = min(fast, clock(self._device) - began)
+            fast = min(fast, device_clock(self._device) - began)
         largest = float(exact.abs().max())
         if not math.isfinite(largest):
             return
@@ -237,7 +242,7 @@ class FastForces:
             error = max(error, scale * float((found_virials - exact_virials).abs().max()))
         code.judge(error, max(largest, 0.01), "eV/Å", eager=slow, fast=fast)
 
-    def _run(self, code: Code, inputs: Tensors, members: Sequence[int]) -> Outputs:
+    def _run(self, code: CompiledFunction, inputs: Tensors, members: Sequence[int]) -> Outputs:
         padded = code.padded(inputs)
         results = [_unpadded(code(self._weights[member], padded), inputs) for member in members]
         stacked = [torch.stack(values).double() for values in zip(*results, strict=True)]

@@ -25,7 +25,7 @@ INPUTS = (
 
 
 @dataclass(frozen=True)
-class Shape:
+class PaddedShape:
     """Sizes that compiled code is made for, padding included.
 
     Attributes:
@@ -39,7 +39,7 @@ class Shape:
     edges: int
 
     @classmethod
-    def with_room(cls, inputs: Mapping[str, torch.Tensor], expected: int) -> Shape:
+    def with_room(cls, inputs: Mapping[str, torch.Tensor], expected: int) -> PaddedShape:
         """Make a shape for inputs like these.
 
         Args:
@@ -55,7 +55,7 @@ class Shape:
         )
 
     @classmethod
-    def of_largest(cls, atoms: Sequence[int], edges: Sequence[int], count: int) -> Shape:
+    def of_largest(cls, atoms: Sequence[int], edges: Sequence[int], count: int) -> PaddedShape:
         """Make a shape for any batch out of a dataset.
 
         Args:
@@ -76,9 +76,9 @@ class Shape:
         empty = self.structures - structures - 1
         return empty >= 0 and atoms + empty + 2 <= self.atoms and edges <= self.edges
 
-    def union(self, other: Shape) -> Shape:
+    def union(self, other: PaddedShape) -> PaddedShape:
         """The smallest shape that holds what either of two holds."""
-        return Shape(
+        return PaddedShape(
             max(self.structures, other.structures),
             max(self.atoms, other.atoms),
             max(self.edges, other.edges),
@@ -101,7 +101,7 @@ def _round_up(number: float) -> int:
     return math.ceil(number / unit) * unit
 
 
-def pad(inputs: Mapping[str, torch.Tensor], shape: Shape, cutoff: float) -> Tensors:
+def pad(inputs: Mapping[str, torch.Tensor], shape: PaddedShape, cutoff: float) -> Tensors:
     """Fill inputs of a model up to a shape with structures that no other one feels.
 
     Each has one atom, the last one all that are left. Its last two atoms carry all surplus edges;

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fhi_al.fast.padding import Shape
+from fhi_al.fast.padding import PaddedShape
 from fhi_al.fast.tracing import Function, averages_as_tensors, names_of, tensors_of
 
 _WARM_UP = 5
@@ -33,7 +33,7 @@ class Recording:
     kind = "CUDA graph"
 
     def __init__(
-        self, function: Function, model: Any, inputs: Mapping[str, torch.Tensor], shape: Shape
+        self, function: Function, model: Any, inputs: Mapping[str, torch.Tensor], shape: PaddedShape
     ) -> None:
         self.shape = shape
         self.dtype = inputs["positions"].dtype

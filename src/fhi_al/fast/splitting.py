@@ -17,7 +17,7 @@ Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 (members, structures, 3, 3) virials in eV."""
 
 
-class Room:
+class MemoryLimit:
     """How many structures at a time a device has memory for: found out by trying.
 
     Args:
@@ -80,7 +80,7 @@ def split(inputs: Tensors, size: int) -> Iterator[Tensors]:
         }
 
 
-def joined(parts: Sequence[Outputs]) -> Outputs:
+def joined_outputs(parts: Sequence[Outputs]) -> Outputs:
     """Outputs for structures of all parts."""
     if len(parts) == 1:
         return parts[0]

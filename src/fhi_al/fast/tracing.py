@@ -10,13 +10,13 @@ import torch
 from torch.fx.passes.shape_prop import ShapeProp
 
 from fhi_al.fast.contraction import sparse_contractions
-from fhi_al.fast.padding import Shape, Tensors
+from fhi_al.fast.padding import PaddedShape, Tensors
 
 
 class Function(Protocol):
     """What is compiled. Its `repr` says all that it depends on, and it can be pickled."""
 
-    def pad(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> Tensors:
+    def pad(self, inputs: Mapping[str, torch.Tensor], shape: PaddedShape) -> Tensors:
         """Bring inputs to the shape that code is made for."""
 
     def __call__(self, model: Any, weights: Tensors, inputs: Tensors) -> tuple[torch.Tensor, ...]:

@@ -20,7 +20,7 @@ from fhi_al.md.driver import Driver
 from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.perturb import perturbed
-from fhi_al.md.protocol import Protocol, Ramp
+from fhi_al.md.protocol import MdProtocol, Ramp
 from fhi_al.md.shard import Frame, Shard
 from fhi_al.md.walker import Walkers
 from fhi_al.md.walkers_file import load_walkers, save_walkers
@@ -70,7 +70,7 @@ def advance(
     inputs = folder.inputs
     settings = inputs.al.active_learning
     walkers = _walkers(effect, folder, driver)
-    own = share(effect.trajectories, 1 + len(team), 0)
+    own = dealt(effect.trajectories, 1 + len(team), 0)
     parts: list[Part] = [LocalPart(_shard(walkers, own, effect, inputs, driver)), *team]
     rule = ThresholdRule(
         settings.threshold_factor, settings.uncertainty_window, settings.uncertainty_warmup
@@ -141,12 +141,12 @@ def help_advance(
         driver: the committee.
         comm: communicator of the ML ranks, whose rank 0 leads.
     """
-    own = share(effect.trajectories, comm.size, comm.rank)
+    own = dealt(effect.trajectories, comm.size, comm.rank)
     walkers = _walkers(effect, folder, driver)
     yield from follow(_shard(walkers, own, effect, folder.inputs, driver), comm)
 
 
-def share(trajectories: Sequence[int], ranks: int, rank: int) -> tuple[int, ...]:
+def dealt(trajectories: Sequence[int], ranks: int, rank: int) -> tuple[int, ...]:
     """The trajectories that one of several ranks moves."""
     return tuple(trajectories[rank::ranks])
 
@@ -355,7 +355,7 @@ def _stress(label: Label) -> torch.Tensor:
     return torch.tensor(voigt_6_to_full_3x3_stress(label.stress)[None])
 
 
-def _sampling_protocol(inputs: Inputs, geometry: int) -> Protocol:
+def _sampling_protocol(inputs: Inputs, geometry: int) -> MdProtocol:
     """How initial structures are sampled: as the first trajectory moves, at its first conditions.
 
     Ramps and bias are for active learning.

@@ -11,7 +11,7 @@ from fhi_al.ensemble.fast_gradients import FastGradients
 from fhi_al.ensemble.fast_validation import FastValidation
 from fhi_al.ensemble.members import Committee
 from fhi_al.ensemble.preparation import prepare
-from fhi_al.ensemble.train_member import Record, train_member
+from fhi_al.ensemble.train_member import EpochRecord, train_member
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.record.effects import Train
 from fhi_al.record.events import Trained
@@ -50,7 +50,7 @@ def train(
     for checked in (fast, validation):
         if checked is not None:
             checked.doubt()
-    history: list[Record] = []
+    history: list[EpochRecord] = []
     for index in effect.members:
         train_set, valid_set = sets[index]
         history += yield from train_member(

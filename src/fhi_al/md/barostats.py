@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol as Interface
+from typing import Protocol
 
 import numpy as np
 import torch
 from ase import units
 
 from fhi_al.atoms.structure import FloatArray
-from fhi_al.md.protocol import Protocol
+from fhi_al.md.protocol import MdProtocol
 from fhi_al.md.walker import Walkers
 
 
-class Barostat(Interface):
+class Barostat(Protocol):
     """What every entry of `BAROSTATS` makes."""
 
     def __init__(
-        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[Protocol]
+        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[MdProtocol]
     ) -> None:
         """Prepare.
 
@@ -53,7 +53,7 @@ class StochasticCellRescaling:
     """
 
     def __init__(
-        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[Protocol]
+        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[MdProtocol]
     ) -> None:
         self._indices = list(indices)
         self._rates = np.array(

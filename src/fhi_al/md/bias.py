@@ -16,7 +16,7 @@ import torch
 
 from fhi_al.atoms.batch import Batch
 from fhi_al.md.driver import Prediction
-from fhi_al.md.protocol import Protocol
+from fhi_al.md.protocol import MdProtocol
 
 
 class Bias:
@@ -27,7 +27,7 @@ class Bias:
         device: where the tensors live.
     """
 
-    def __init__(self, protocols: Sequence[Protocol], device: torch.device) -> None:
+    def __init__(self, protocols: Sequence[MdProtocol], device: torch.device) -> None:
         self.any = any(protocol.bias for protocol in protocols)
         self._strengths = torch.tensor(
             [protocol.bias for protocol in protocols], dtype=torch.float64, device=device

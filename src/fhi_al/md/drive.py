@@ -11,13 +11,13 @@ from fhi_al.atoms.batch import Batch
 from fhi_al.md.bias import Bias
 from fhi_al.md.driver import Driver
 from fhi_al.md.integrators import Integrator
-from fhi_al.md.protocol import Protocol
+from fhi_al.md.protocol import MdProtocol
 from fhi_al.md.uncertainty import NEED_STRESS, UNCERTAINTIES, Uncertainty
 from fhi_al.md.walker import Walkers
 
 
 @dataclass(eq=False)
-class Push:
+class DriverForces:
     """Forces on walkers where they are.
 
     Attributes:
@@ -32,7 +32,7 @@ class Push:
     stress: torch.Tensor | None
     member_stress: torch.Tensor | None
 
-    def copy(self) -> Push:
+    def copy(self) -> DriverForces:
         """With what moves the walkers in memory of its own."""
         stress = None if self.stress is None else self.stress.clone()
         return replace(self, forces=self.forces.clone(), stress=stress)
@@ -43,7 +43,7 @@ class Push:
         if self.stress is not None:
             self.stress[index] = 0.0
 
-    def take(self, other: Push, batch: Batch, index: int) -> None:
+    def take(self, other: DriverForces, batch: Batch, index: int) -> None:
         """Take over what moves one walker."""
         atoms = batch.atoms(index)
         self.forces[atoms] = other.forces[atoms]
@@ -70,7 +70,7 @@ class Drive:
         self,
         driver: Driver,
         walkers: Walkers,
-        protocols: Sequence[Protocol],
+        protocols: Sequence[MdProtocol],
         uncertainty: str = "max_atomic_sd",
         *,
         one_member: bool = False,
@@ -84,7 +84,7 @@ class Drive:
         self._asks_stress = uncertainty in NEED_STRESS
         self._bias = Bias(protocols, walkers.batch.device)
 
-    def push(self, walkers: Walkers, *, check: bool) -> Push:
+    def push(self, walkers: Walkers, *, check: bool) -> DriverForces:
         """Compute the forces on walkers.
 
         Args:
@@ -105,9 +105,9 @@ class Drive:
                 more, more_stress = self._bias.of(out, walkers.batch)
                 forces = forces + more
                 pull = None if pull is None or more_stress is None else pull + more_stress
-        return Push(out.forces, forces, pull, out.stress)
+        return DriverForces(out.forces, forces, pull, out.stress)
 
-    def uncertainties(self, walkers: Walkers, push: Push) -> torch.Tensor:
+    def uncertainties(self, walkers: Walkers, push: DriverForces) -> torch.Tensor:
         """(walkers,) in eV/Å, from a push that was made for a check."""
         return self._uncertainty(
             push.members, walkers.batch, ~walkers.fixed, stress=push.member_stress

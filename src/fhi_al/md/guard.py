@@ -18,7 +18,7 @@ from fhi_al.settings.md import MdSettings
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Moment:
     """All walkers after one step.
 
     Attributes:
@@ -34,7 +34,7 @@ class Snapshot:
     forces: torch.Tensor
 
     @classmethod
-    def of(cls, walkers: Walkers, forces: torch.Tensor) -> Snapshot:
+    def of(cls, walkers: Walkers, forces: torch.Tensor) -> Moment:
         """Copy what the next step will change.
 
         Args:
@@ -74,7 +74,7 @@ class Guard:
         # The largest of numbers with a NaN among them is NaN, and not below anything.
         return bool(forces.abs().max() < self.max_force)
 
-    def complaint(self, walkers: Walkers, index: int, snapshot: Snapshot) -> str | None:
+    def complaint(self, walkers: Walkers, index: int, snapshot: Moment) -> str | None:
         """Say what is wrong with a walker.
 
         Args:
@@ -100,7 +100,7 @@ class Guard:
         return next(self._complaints(view), None)
 
     def complaints(
-        self, walkers: Walkers, indices: Iterable[int], snapshot: Snapshot
+        self, walkers: Walkers, indices: Iterable[int], snapshot: Moment
     ) -> dict[int, str]:
         """Say what is wrong with which walkers; see `complaint`."""
         suspects = self._suspects(walkers, snapshot)
@@ -111,7 +111,7 @@ class Guard:
         )
         return {index: what for index, what in found if what is not None}
 
-    def _suspects(self, walkers: Walkers, snapshot: Snapshot) -> BoolArray:
+    def _suspects(self, walkers: Walkers, snapshot: Moment) -> BoolArray:
         """Single out walkers to be looked at closely, fast: for almost all checks there are none.
 
         Returns:
@@ -154,7 +154,7 @@ class Guard:
         near = bool((distances >= self._nearest[kind]).all())
         return near and bool(distances.max() <= limits.max_separation_A)
 
-    def frontier(self, walkers: Walkers, index: int, snapshots: list[Snapshot]) -> int:
+    def frontier(self, walkers: Walkers, index: int, snapshots: list[Moment]) -> int:
         """Find the last sane snapshot of a walker by bisection.
 
         Args:
@@ -224,7 +224,7 @@ _FLATTEST = 0.05
 
 @dataclass(frozen=True)
 class _View:
-    """One walker in a snapshot, as numpy arrays; see `Snapshot`."""
+    """One walker in a snapshot, as numpy arrays; see `Moment`."""
 
     structure: Structure
     positions: FloatArray

@@ -20,7 +20,7 @@ import torch
 from ase import units
 
 from fhi_al.md.barostats import BAROSTATS, Barostat
-from fhi_al.md.protocol import Protocol
+from fhi_al.md.protocol import MdProtocol
 from fhi_al.md.thermostats import THERMOSTATS, Thermostat
 from fhi_al.md.walker import Walkers
 
@@ -37,7 +37,7 @@ class Integrator:
         needs_stress: whether `begin` needs it.
     """
 
-    def __init__(self, walkers: Walkers, protocols: Sequence[Protocol], n_train: int = 0) -> None:
+    def __init__(self, walkers: Walkers, protocols: Sequence[MdProtocol], n_train: int = 0) -> None:
         self._protocols = list(protocols)
         self._n_train = n_train
         self._ramps = any(

@@ -41,7 +41,7 @@ class Ramp:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class MdProtocol:
     """How one trajectory moves.
 
     Attributes:

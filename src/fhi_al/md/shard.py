@@ -10,7 +10,7 @@ import numpy as np
 from fhi_al.atoms.structure import FloatArray, Structure
 from fhi_al.errors import FhiAlError
 from fhi_al.md.drive import Drive
-from fhi_al.md.guard import Guard, Snapshot
+from fhi_al.md.guard import Guard, Moment
 from fhi_al.md.walker import Walkers
 
 
@@ -58,7 +58,7 @@ class Shard:
         self._guard = guard
         self._predict(check=True)
         self._check_driver()
-        self._snapshots = [Snapshot.of(walkers, self._push.members)]
+        self._snapshots = [Moment.of(walkers, self._push.members)]
         # A walker may be broken where it starts. Nothing can be moved by such forces.
         self._broken = guard.complaints(walkers, range(len(walkers)), self._snapshots[0])
         self._frontiers: dict[int, int] = dict.fromkeys(self._broken, 0)
@@ -83,7 +83,7 @@ class Shard:
             self._predict(check=step == n_steps - 1)
             integrator.finish(walkers, self._push.forces)
             walkers.steps += 1
-            self._snapshots.append(Snapshot.of(walkers, self._push.members))
+            self._snapshots.append(Moment.of(walkers, self._push.members))
             if not self._guard.calm(self._push.members):
                 self._examine()
             yield
@@ -169,7 +169,7 @@ class Shard:
             members[:, atoms] = self._snapshots[0].forces[:, atoms]
         self._calm_push = self._push.copy()
         self._sane = self.walkers.select(range(len(self.walkers)))
-        self._snapshots = [Snapshot.of(self.walkers, members)]
+        self._snapshots = [Moment.of(self.walkers, members)]
         self._broken, self._frontiers = {}, {}
 
     def _put_back(self, index: int) -> None:

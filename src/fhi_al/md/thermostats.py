@@ -7,23 +7,22 @@ Friction and noise, or the rescaling, are solved exactly: none has an error of i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
-from typing import Protocol as Interface
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 from ase import units
 
 from fhi_al.atoms.structure import FloatArray
-from fhi_al.md.protocol import Protocol
+from fhi_al.md.protocol import MdProtocol
 from fhi_al.md.walker import CHAIN_LENGTH, Walkers
 
 
-class Thermostat(Interface):
+class Thermostat(Protocol):
     """What every entry of `THERMOSTATS` makes."""
 
     def __init__(
-        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[Protocol]
+        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[MdProtocol]
     ) -> None:
         """Prepare.
 
@@ -47,7 +46,7 @@ class Langevin:
     """
 
     def __init__(
-        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[Protocol]
+        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[MdProtocol]
     ) -> None:
         rates = np.zeros(len(walkers))
         rates[list(indices)] = [p.timestep_fs * p.friction_per_fs for p in protocols]
@@ -75,7 +74,7 @@ class Bussi:
     """
 
     def __init__(
-        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[Protocol]
+        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[MdProtocol]
     ) -> None:
         self._indices = list(indices)
         self._degrees = walkers.degrees_of_freedom()[self._indices]
@@ -121,7 +120,7 @@ class NoseHooverChain:
     )
 
     def __init__(
-        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[Protocol]
+        self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[MdProtocol]
     ) -> None:
         self._indices = list(indices)
         self._degrees = walkers.degrees_of_freedom()[self._indices]

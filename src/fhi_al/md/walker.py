@@ -13,7 +13,7 @@ from ase.data import atomic_masses
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import BoolArray, FloatArray, IntArray, Structure
 from fhi_al.errors import JournalError
-from fhi_al.md.protocol import Protocol
+from fhi_al.md.protocol import MdProtocol
 
 # First part of each walker's spawn key: the same seed gives unrelated noise to each use.
 STREAMS = {"active_learning": 0, "foundation": 1, "reference": 2, "perturb": 3}
@@ -90,7 +90,7 @@ class Walkers:
         cls,
         structures: Sequence[Structure],
         trajectories: Sequence[int],
-        protocols: Sequence[Protocol],
+        protocols: Sequence[MdProtocol],
         *,
         stream: str = "active_learning",
         velocities: Sequence[FloatArray | None] | None = None,

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fhi_al.analysis.accounting import shares
 from fhi_al.folder.lock import STALE_S
-from fhi_al.monitor.snapshot import Accuracy, Condition, Limit, RoleShare, Snapshot, Trajectory
+from fhi_al.monitor.snapshot import Accuracy, Condition, Limit, RoleShare, Snapshot, TrajectoryView
 
 _COLOURS: dict[Condition, str] = {
     "starting": "cyan",
@@ -64,11 +64,11 @@ def in_words(snapshot: Snapshot) -> str:
         stage += f", {snapshot.condition}"
     if snapshot.why:
         stage += f" ({snapshot.why})"
-    stage += f", for {duration(snapshot.stage_seconds)}"
+    stage += f", for {short_duration(snapshot.stage_seconds)}"
     return f"{stage}: {'; '.join(parts)}" if parts else stage
 
 
-def duration(seconds: float) -> str:
+def short_duration(seconds: float) -> str:
     """A time that passes, to two units."""
     whole = round(seconds)
     if whole < _MINUTE:
@@ -92,7 +92,7 @@ def _title(snapshot: Snapshot) -> Text:
     if snapshot.host is not None:
         text.append(f" on {snapshot.host} (process {snapshot.pid})")
     if snapshot.silent_seconds is not None and snapshot.silent_seconds > STALE_S:
-        text.append(f", no sign of life for {duration(snapshot.silent_seconds)}", style="red")
+        text.append(f", no sign of life for {short_duration(snapshot.silent_seconds)}", style="red")
     if snapshot.condition != "running":
         when = time.localtime(snapshot.last_record)
         text.append(time.strftime(", last record %Y-%m-%d %H:%M:%S", when))
@@ -112,11 +112,11 @@ def _facts(snapshot: Snapshot, bars: bool) -> Table:
 
 def _lines(snapshot: Snapshot, bars: bool) -> list[tuple[str, RenderableType]]:
     lines: list[tuple[str, RenderableType]] = []
-    time_line = duration(snapshot.seconds)
+    time_line = short_duration(snapshot.seconds)
     if snapshot.commands > 1:
         time_line += f" in {snapshot.commands} commands"
     if snapshot.stage != "done":
-        time_line += f", {duration(snapshot.stage_seconds)} of it in this stage"
+        time_line += f", {short_duration(snapshot.stage_seconds)} of it in this stage"
     lines.append(("time", time_line))
     if snapshot.in_work:
         lines.append(("now", _now(snapshot)))
@@ -160,7 +160,8 @@ def _now(snapshot: Snapshot) -> str:
         return kind
 
     return ", ".join(
-        f"{words(work.kind, work.count)} for {duration(work.seconds)}" for work in snapshot.in_work
+        f"{words(work.kind, work.count)} for {short_duration(work.seconds)}"
+        for work in snapshot.in_work
     )
 
 
@@ -170,7 +171,9 @@ def _left(snapshot: Snapshot) -> str:
     # Converging ends sooner where it no longer helps, and never later.
     most = "at most" if snapshot.stage in ("converge_initial", "convergence") else "about"
     pace = f"{first.what}, {_pace(first)}"
-    return f"{most} {duration(snapshot.seconds_left)} in this stage at the present pace ({pace})"
+    return (
+        f"{most} {short_duration(snapshot.seconds_left)} in this stage at the present pace ({pace})"
+    )
 
 
 def _pace(limit: Limit) -> str:
@@ -208,11 +211,11 @@ def _reference(snapshot: Snapshot) -> str:
     text = f"{snapshot.reference_calls} calls"
     if snapshot.reference_calls:
         each = snapshot.reference_seconds / snapshot.reference_calls
-        text += f", {each:.2g} s each" if each < _MINUTE else f", {duration(each)} each"
+        text += f", {each:.2g} s each" if each < _MINUTE else f", {short_duration(each)} each"
     return f"{text}, {snapshot.n_rejected} rejected"
 
 
-def _trajectories(trajectories: Sequence[Trajectory], rows: int | None) -> Table:
+def _trajectories(trajectories: Sequence[TrajectoryView], rows: int | None) -> Table:
     ends = {one.max_steps for one in trajectories}
     last = ends.pop() if len(ends) == 1 else None
     step = "MD step" if last is None else f"MD step\nof {last:,}"

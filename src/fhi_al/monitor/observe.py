@@ -17,12 +17,12 @@ from fhi_al.monitor.snapshot import (
     RoleShare,
     Snapshot,
     ThresholdNow,
-    Trajectory,
+    TrajectoryView,
 )
 from fhi_al.procedures.run import delivered_members, finished, wanted
 from fhi_al.procedures.state import State, WalkerStatus
 from fhi_al.procedures.threshold import Threshold
-from fhi_al.record.effects import Label
+from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Closed, Failed
 
 _WORK = {
@@ -136,7 +136,7 @@ def _in_work(at_work: Iterable[tuple[str, str, float]], now: float) -> tuple[InW
 def _queue(state: State, *, working: bool) -> LabelQueue:
     in_flight = state.in_flight if working else {}
     groups = Counter(worker for id, worker in in_flight.items() if id.startswith("label-"))
-    waiting = [e for e in wanted(state) if isinstance(e, Label) and e.id not in in_flight]
+    waiting = [e for e in wanted(state) if isinstance(e, Calculate) and e.id not in in_flight]
     return LabelQueue(len(groups), groups.total() - len(groups), len(waiting))
 
 
@@ -162,11 +162,11 @@ def _thresholds(state: State) -> dict[str, ThresholdNow]:
 
 def _trajectories(
     state: State, progress: Progress, thresholds: Mapping[str, ThresholdNow]
-) -> tuple[Trajectory, ...]:
+) -> tuple[TrajectoryView, ...]:
     rules = state.rules
     if state.active is None:
         return tuple(
-            Trajectory(number, "running" if md.labelled else "labelling", max(md.step, 0), None)
+            TrajectoryView(number, "running" if md.labelled else "labelling", max(md.step, 0), None)
             for number, md in sorted(state.initial.reference_md.items())
         )
     found = []
@@ -176,7 +176,7 @@ def _trajectories(
         ended = state.stage != "active_learning"
         status: WalkerStatus = "finished" if ended else walker.status
         found.append(
-            Trajectory(
+            TrajectoryView(
                 number,
                 status,
                 walker.step,

@@ -28,7 +28,7 @@ class InWork:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class TrajectoryView:
     """A trajectory of active learning, or an ab initio MD of the initial dataset.
 
     Attributes:
@@ -198,7 +198,7 @@ class Snapshot:
     commands: int
     in_work: tuple[InWork, ...]
     queue: LabelQueue
-    trajectories: tuple[Trajectory, ...]
+    trajectories: tuple[TrajectoryView, ...]
     thresholds: tuple[ThresholdNow, ...]
     train_size: int
     n_valid: int

@@ -65,7 +65,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Shape:
+class WorkSizes:
     """What else of the settings decides how long things take.
 
     Attributes:
@@ -88,7 +88,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Split:
+class RankSplit:
     """Ranks by role.
 
     Attributes:

@@ -17,7 +17,7 @@ from fhi_al.errors import FhiAlError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.mpi.messages import gather, share
 from fhi_al.mpi.world import abort, alone_for_ase, peak_memory_mb
-from fhi_al.planning.costs import Costs, Shape
+from fhi_al.planning.costs import Costs, WorkSizes
 from fhi_al.planning.estimate import COMPILED_AFTER_S, COMPILED_SPEEDUP, Trial, print_plan
 from fhi_al.planning.trial import brings_data, try_models, try_reference, try_sampling
 from fhi_al.record.events import Goal
@@ -28,7 +28,7 @@ from fhi_al.run.on_all_ranks import on_all_ranks
 from fhi_al.run.opening import opening
 from fhi_al.settings import Inputs, load_inputs
 from fhi_al.workers.channels import Channel
-from fhi_al.workers.crew import Crew, Plan, layout_for
+from fhi_al.workers.crew import Crew, RankPlan, layout_for
 from fhi_al.workers.serve import describe_failure, report_failure
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class _DryRun:
             if self._rank == 0:
                 shutil.rmtree(scratch, ignore_errors=True)
 
-    def _agree(self, scratch: Path) -> Plan:
+    def _agree(self, scratch: Path) -> RankPlan:
         """Rank 0 reads and checks; all ranks get the plan, or raise the same error."""
         outcome: Any = None
         if self._rank == 0:
@@ -131,10 +131,10 @@ class _DryRun:
         outcome = share(self._comm, outcome)
         if isinstance(outcome, FhiAlError):
             raise outcome
-        plan: Plan = outcome
+        plan: RankPlan = outcome
         return plan
 
-    def _plan(self, scratch: Path) -> Plan:
+    def _plan(self, scratch: Path) -> RankPlan:
         inputs = load_inputs(self._directory)
         engine = engine_class(inputs.reference.engine)
         digest = engine.digest(inputs.reference, inputs.control, inputs.elements)
@@ -143,7 +143,7 @@ class _DryRun:
         for warning in inputs.warnings:
             log.warning("%s", warning)
         self._inputs = inputs
-        return Plan(
+        return RankPlan(
             _elsewhere(inputs, scratch),
             layout,
             digest,
@@ -154,7 +154,7 @@ class _DryRun:
 
     def _try(
         self,
-        plan: Plan,
+        plan: RankPlan,
         folder: RunFolder,
         crew: Crew,
         channels: Sequence[Channel],
@@ -190,7 +190,7 @@ class _DryRun:
             compiled_after_s=COMPILED_AFTER_S,
             sample_step_s=sample_step_s,
         )
-        shape = Shape(
+        shape = WorkSizes(
             batch_size=inputs.mace.training.batch_size,
             valid_batch_size=inputs.mace.training.valid_batch_size,
             eval_interval=settings.valid_skip,
@@ -211,7 +211,7 @@ class _DryRun:
             startup_s=startup_s,
         )
 
-    def _sampler(self, plan: Plan, device: str) -> Driver | None:
+    def _sampler(self, plan: RankPlan, device: str) -> Driver | None:
         """The pretrained model that samples the initial structures, if one does.
 
         Raises:

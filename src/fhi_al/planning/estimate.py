@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fhi_al.planning.costs import Costs, Shape, Split
+from fhi_al.planning.costs import Costs, RankSplit, WorkSizes
 from fhi_al.planning.forecast import Forecast, forecast
 from fhi_al.planning.trial import LabelTrial, ModelTrial
 from fhi_al.procedures.rules import Rules
@@ -52,7 +52,7 @@ class Trial:
     reference: LabelTrial
     models: ModelTrial
     costs: Costs
-    shape: Shape
+    shape: WorkSizes
     startup_s: float
     peak_memory_mb: tuple[float, ...] = ()
 
@@ -62,13 +62,13 @@ class Trial:
         return Rules.from_json(self.opened.settings)
 
     @property
-    def split(self) -> Split:
+    def split(self) -> RankSplit:
         """The layout, as a forecast takes it."""
         if self.layout.size == 1:
-            return Split(0, (1,))
-        return Split(len(self.layout.ml), tuple(len(group) for group in self.layout.groups))
+            return RankSplit(0, (1,))
+        return RankSplit(len(self.layout.ml), tuple(len(group) for group in self.layout.groups))
 
-    def forecast(self, split: Split) -> Forecast:
+    def forecast(self, split: RankSplit) -> Forecast:
         """What the run takes with these ranks."""
         return forecast(self.opened, self.costs, self.shape, split)
 
@@ -126,12 +126,12 @@ def _print_expected(trial: Trial, expected: Forecast, console: Console) -> None:
         if name == "in all":
             table.add_section()
         hours = wall / 3600
-        cells = [name, str(calls), duration(wall), _few(cores * hours)]
+        cells = [name, str(calls), rough_duration(wall), _few(cores * hours)]
         table.add_row(*cells, *([_few(gpus * hours)] * bool(gpus)))
     console.print(table)
 
 
-def duration(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """A time in the unit that fits."""
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -189,9 +189,9 @@ def advice(trial: Trial, expected: Forecast) -> Iterator[str]:
         reverse=True,
     )
     ml = sum(seconds for seconds, _ in others)
-    parts = ", ".join(f"{kind} {duration(seconds)}" for seconds, kind in others[:3])
+    parts = ", ".join(f"{kind} {rough_duration(seconds)}" for seconds, kind in others[:3])
     if trial.split.alone:
-        yield f"The time goes to: labels {duration(labels)}, {parts}."
+        yield f"The time goes to: labels {rough_duration(labels)}, {parts}."
     else:
         slower = "the reference" if labels / len(trial.split.groups) > ml else "the models"
         yield (
@@ -206,7 +206,7 @@ def advice(trial: Trial, expected: Forecast) -> Iterator[str]:
         note = " (if the reference scales ideally)" if trial.costs.parallel_engine else ""
         yield (
             f"With the same ranks, PARALLEL: {{ml_ranks: {best.ml}, reference_groups: "
-            f"{len(best.groups)}}} would take {duration(found.wall_s)}{note}."
+            f"{len(best.groups)}}} would take {rough_duration(found.wall_s)}{note}."
         )
         return
     if trial.split.alone:
@@ -215,7 +215,7 @@ def advice(trial: Trial, expected: Forecast) -> Iterator[str]:
             if found.wall_s < _WORTH * expected.wall_s:
                 yield (
                     f"With `mpirun -n {size}`, if there are as many cores, it would take "
-                    f"{duration(found.wall_s)} (ml_ranks: {best.ml}, reference_groups: "
+                    f"{rough_duration(found.wall_s)} (ml_ranks: {best.ml}, reference_groups: "
                     f"{len(best.groups)})."
                 )
                 return
@@ -225,23 +225,23 @@ def advice(trial: Trial, expected: Forecast) -> Iterator[str]:
         best, found = _best(trial, size)
         if found.wall_s * _WORTH < expected.wall_s:
             yield (
-                f"{size} ranks would take {duration(found.wall_s)} (ml_ranks: {best.ml}, "
+                f"{size} ranks would take {rough_duration(found.wall_s)} (ml_ranks: {best.ml}, "
                 f"reference_groups: {len(best.groups)}): hardly more, for fewer core-hours."
             )
             return
     yield "No other layout of these ranks would be much faster."
 
 
-def _best(trial: Trial, size: int) -> tuple[Split, Forecast]:
+def _best(trial: Trial, size: int) -> tuple[RankSplit, Forecast]:
     """The layout of this many ranks that takes the least time."""
     found = [(split, trial.forecast(split)) for split in layouts(trial, size)]
     return min(found, key=lambda pair: pair[1].wall_s)
 
 
-def layouts(trial: Trial, size: int) -> Iterator[Split]:
+def layouts(trial: Trial, size: int) -> Iterator[RankSplit]:
     """The ways to split this many ranks that may be worth it."""
     if size == 1:
-        yield Split(0, (1,))
+        yield RankSplit(0, (1,))
         return
     gpus = sum(place.device.startswith("cuda") for place in trial.places)
     most_ml = min(trial.rules.ensemble_size, size - 1, gpus or size)
@@ -250,4 +250,4 @@ def layouts(trial: Trial, size: int) -> Iterator[Split]:
         for groups in sorted({1, 2, 3, 4, 6, 8, 12, 16, rest}):
             if groups <= min(rest, 64):
                 bounds = [rest * g // groups for g in range(groups + 1)]
-                yield Split(ml, tuple(b - a for a, b in itertools.pairwise(bounds)))
+                yield RankSplit(ml, tuple(b - a for a, b in itertools.pairwise(bounds)))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fhi_al.analysis.accounting import KINDS
-from fhi_al.planning.costs import Costs, Rates, Shape, Split
+from fhi_al.planning.costs import Costs, RankSplit, Rates, WorkSizes
 from fhi_al.procedures.active_learning import settled as active_learning_settled
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, step, wanted
@@ -23,12 +23,12 @@ from fhi_al.procedures.state import State
 from fhi_al.procedures.threshold import Thresholds
 from fhi_al.record.effects import (
     Advance,
+    Calculate,
     Effect,
     Evaluate,
     Export,
     Import,
     Isolate,
-    Label,
     Sample,
     Train,
 )
@@ -103,7 +103,7 @@ class Forecast:
 class _Waiter(SimulatedWorker):
     """Answers effects with what a run is expected to give, and says how long that takes."""
 
-    def __init__(self, rules: Rules, costs: Costs, shape: Shape, split: Split) -> None:
+    def __init__(self, rules: Rules, costs: Costs, shape: WorkSizes, split: RankSplit) -> None:
         super().__init__(rules)
         self._costs = costs
         self._shape = shape
@@ -243,7 +243,7 @@ def _sizes(effect: Train, ensemble_size: int) -> tuple[int, int]:
 
 
 def forecast(
-    opened: Opened, costs: Costs, shape: Shape, split: Split, *, startup_s: float = 0.0
+    opened: Opened, costs: Costs, shape: WorkSizes, split: RankSplit, *, startup_s: float = 0.0
 ) -> Forecast:
     """Go through a run.
 
@@ -276,7 +276,7 @@ def forecast(
         for effect, worker in _handed_out(state, held, depth, split):
             state = step(state, Started(effect.id, worker))
             held[worker] += 1
-            if isinstance(effect, Label):
+            if isinstance(effect, Calculate):
                 seconds = costs.label_on(split.groups[int(worker.removeprefix("reference"))])
                 event: Event = Labelled(effect.id, effect.key, -1.0, seconds)
                 reference_s += seconds
@@ -308,7 +308,7 @@ def forecast(
 
 
 def _handed_out(
-    state: State, held: Counter[str], depth: int, split: Split
+    state: State, held: Counter[str], depth: int, split: RankSplit
 ) -> list[tuple[Effect, str]]:
     """The effects that the controller would submit now, with their workers."""
     groups = [f"reference{number}" for number in range(len(split.groups))]
@@ -319,9 +319,9 @@ def _handed_out(
             continue
         if not state.rules.asynchronous and (chosen or state.in_flight):
             break
-        workers: Sequence[str] = groups if isinstance(effect, Label) else ("ml",)
+        workers: Sequence[str] = groups if isinstance(effect, Calculate) else ("ml",)
         worker = min(workers, key=lambda name: taken[name])
-        if taken[worker] < (depth if isinstance(effect, Label) else 1):
+        if taken[worker] < (depth if isinstance(effect, Calculate) else 1):
             taken[worker] += 1
             chosen.append((effect, worker))
     return chosen

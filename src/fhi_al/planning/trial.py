@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fhi_al.atoms.structure import Label as StoredLabel
-from fhi_al.atoms.structure import structure_key
+from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.errors import FhiAlError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.md.perturb import perturbed
 from fhi_al.mpi.messages import Patience
 from fhi_al.planning.costs import Rates
-from fhi_al.record.effects import Advance, Import, Label, Sample, Train
+from fhi_al.record.effects import Advance, Calculate, Import, Sample, Train
 from fhi_al.record.events import ALL_MEMBERS, Entry, Failed, Labelled, LabelRejected
 from fhi_al.run.controller import WorkerError
 from fhi_al.workers.channels import Channel
@@ -55,7 +54,7 @@ class LabelTrial:
 
     first_s: float
     label_s: float
-    label: StoredLabel
+    label: Label
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def _label(
     for index, group in enumerate(groups, start=first):
         structure = _shaken(folder, index)
         key = folder.structures.put(structure, folder.engine_digest)
-        group.submit(Label(f"label-{key}", key, "initial", composition=structure.composition))
+        group.submit(Calculate(f"label-{key}", key, "initial", composition=structure.composition))
     events: list[Labelled] = []
     patience = Patience()
     while len(events) < len(groups):
@@ -158,7 +157,7 @@ def try_sampling(folder: RunFolder, driver: Driver) -> float:
 
 
 def try_models(
-    folder: RunFolder, device: str, label: StoredLabel, *, walkers: int, compiles: bool
+    folder: RunFolder, device: str, label: Label, *, walkers: int, compiles: bool
 ) -> ModelTrial:
     """Train a committee and move walkers with it, on this rank alone.
 
@@ -192,9 +191,7 @@ def try_models(
     )
 
 
-def _data(
-    folder: RunFolder, label: StoredLabel
-) -> tuple[list[Entry], str | None, tuple[Entry, ...]]:
+def _data(folder: RunFolder, label: Label) -> tuple[list[Entry], str | None, tuple[Entry, ...]]:
     """A training batch and a validation batch; models to begin with, and all labels, if brought."""
     brought: tuple[Entry, ...] = ()
     weights = None

@@ -10,7 +10,7 @@ from typing import Literal
 from fhi_al.procedures.split import next_split
 from fhi_al.procedures.state import ActiveState, State, WalkerState
 from fhi_al.procedures.stop import STOP_CRITERIA, first_reason
-from fhi_al.record.effects import Advance, Effect, History, Label, Reset, Train
+from fhi_al.record.effects import Advance, Calculate, Effect, History, Reset, Train
 from fhi_al.record.events import (
     ALL_MEMBERS,
     Advanced,
@@ -217,8 +217,8 @@ def wanted(state: State) -> list[Effect]:
 
 
 @lru_cache(maxsize=10_000)  # asked for again with every event while it waits
-def _label(candidate: Candidate, purpose: str) -> Label:
-    return Label(
+def _label(candidate: Candidate, purpose: str) -> Calculate:
+    return Calculate(
         id=f"label-{candidate.key}",
         key=candidate.key,
         purpose="audit" if purpose == "audit" else "candidate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhi_al.procedures.state import State
-from fhi_al.record.effects import Effect, Isolate, Label
+from fhi_al.record.effects import Calculate, Effect, Isolate
 from fhi_al.record.events import Event, Isolated, Labelled, LabelRejected
 
 
@@ -42,7 +42,7 @@ def wanted(state: State) -> list[Effect]:
     if state.atoms.spins is None:
         return [Isolate(id="isolate")]
     return [
-        Label(id=f"label-{key}", key=key, purpose="atom", composition=f"{element} {unpaired}")
+        Calculate(id=f"label-{key}", key=key, purpose="atom", composition=f"{element} {unpaired}")
         for key, (element, unpaired) in state.atoms.spins.items()
         if key not in state.outcomes
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fhi_al.procedures.split import next_split
 from fhi_al.procedures.state import ReferenceMd, State
 from fhi_al.procedures.stop import INITIAL_STOP_CRITERIA, first_reason
-from fhi_al.record.effects import Effect, Label, ReferenceStep, Sample, Train
+from fhi_al.record.effects import Calculate, Effect, ReferenceStep, Sample, Train
 from fhi_al.record.events import (
     Entry,
     Event,
@@ -102,7 +102,7 @@ def wanted(state: State) -> list[Effect]:
     """What should be running now, the most urgent first."""
     initial, rules = state.initial, state.rules
     effects: list[Effect] = [
-        Label(id=f"label-{key}", key=key, purpose="initial", composition=composition)
+        Calculate(id=f"label-{key}", key=key, purpose="initial", composition=composition)
         for key, composition in initial.waiting.items()
     ]
     if initial.reason:
@@ -157,7 +157,7 @@ def _sampling(state: State) -> list[Effect]:
 def _reference_step(geometry: int, md: ReferenceMd) -> Effect:
     """What an ab initio MD needs next: a label where it stands, or to be moved."""
     if md.key is not None and not md.labelled:
-        return Label(
+        return Calculate(
             id=f"label-{md.key}", key=md.key, purpose="md", trajectory=geometry, step=md.step
         )
     # The first has the name that it had when there was only one.

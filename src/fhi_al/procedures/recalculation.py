@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from fhi_al.procedures.state import State
-from fhi_al.record.effects import Effect, Label
+from fhi_al.record.effects import Calculate, Effect
 from fhi_al.record.events import Event, Sampled
 
 _AHEAD = 1000
@@ -22,7 +22,7 @@ def wanted(state: State) -> list[Effect]:
     """What should be running now."""
     waiting = (item for item in (state.dataset or {}).items() if item[0] not in state.outcomes)
     return [
-        Label(id=f"label-{key}", key=key, purpose="dataset", composition=composition)
+        Calculate(id=f"label-{key}", key=key, purpose="dataset", composition=composition)
         for key, composition in islice(waiting, _AHEAD)
     ]
 

@@ -16,7 +16,7 @@ from fhi_al.procedures.rejections import died, judged, rejection, retry
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import State
 from fhi_al.procedures.stop import too_many_failures
-from fhi_al.record.effects import Effect, Evaluate, Export, Import, Label
+from fhi_al.record.effects import Calculate, Effect, Evaluate, Export, Import
 from fhi_al.record.events import (
     Advanced,
     Closed,
@@ -102,7 +102,7 @@ def _retries(state: State) -> list[Effect]:
     ended = state.initial.reason if state.active is None else state.active.reason
     if ended or state.stage not in ("initial_dataset", "active_learning"):
         return []
-    return [Label(id=f"label-{key}", key=key, purpose="candidate") for key in state.retries]
+    return [Calculate(id=f"label-{key}", key=key, purpose="candidate") for key in state.retries]
 
 
 def _opened(state: State | None, event: Opened) -> State:
@@ -198,7 +198,7 @@ def wanted(state: State) -> list[Effect]:
         return [Import(id="import", atomic_energies=state.given_energies)]
     effects: list[Effect] = [*_retries(state), *_PROCEDURES[state.stage].wanted(state)]
     if state.deaths and (
-        suspects := [e for e in effects if isinstance(e, Label) and e.key in state.deaths]
+        suspects := [e for e in effects if isinstance(e, Calculate) and e.key in state.deaths]
     ):
         # Alone: whatever dies with it now, dies of it.
         return [suspects[0]]

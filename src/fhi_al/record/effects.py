@@ -14,7 +14,7 @@ from fhi_al.record.events import Entry, Purpose, Stage
 
 
 @dataclass(frozen=True)
-class Label:
+class Calculate:
     """Ask the reference for energy, forces and stress of a stored structure.
 
     Attributes:
@@ -200,5 +200,5 @@ class Import:
 
 
 Effect: TypeAlias = (
-    Label | Isolate | Sample | ReferenceStep | Advance | Train | Evaluate | Export | Import
+    Calculate | Isolate | Sample | ReferenceStep | Advance | Train | Evaluate | Export | Import
 )

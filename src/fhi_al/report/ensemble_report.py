@@ -21,7 +21,7 @@ from fhi_al.record.files import write_text
 from fhi_al.report import to_matplotlib
 from fhi_al.report.charts import Chart
 from fhi_al.report.model_charts import calibration_chart, parity, species_chart
-from fhi_al.report.page import Section, page, paragraph, table
+from fhi_al.report.page import PageSection, page, paragraph, table
 from fhi_al.report.score_tables import score_table
 
 ERRORS, REPORT, FIGURES = "errors.json", "report.html", "figures"
@@ -135,7 +135,7 @@ def _write(
         parts.append(paragraph(f"Uncertainty: {calibration_words(calibrated)}."))
     title = f"Errors of {len(asked.models)} model{'s' if len(asked.models) > 1 else ''}"
     subtitle = f"on {len(predictions)} structures of {asked.data}"
-    sections = [Section("Errors", parts), Section("Charts", list(charts))]
+    sections = [PageSection("Errors", parts), PageSection("Charts", list(charts))]
     write_text(out / REPORT, page(title, subtitle, [], sections))
     for chart in charts:
         to_matplotlib.save(chart, out / FIGURES)

@@ -13,7 +13,7 @@ from fhi_al.report.to_plotly import figure
 
 
 @dataclass
-class Section:
+class PageSection:
     """A part of the page.
 
     Attributes:
@@ -30,7 +30,7 @@ class Section:
         return [part for part in self.parts if isinstance(part, Chart)]
 
 
-def page(title: str, subtitle: str, head: Iterable[str], sections: Sequence[Section]) -> str:
+def page(title: str, subtitle: str, head: Iterable[str], sections: Sequence[PageSection]) -> str:
     """Put a page together.
 
     Args:
@@ -91,7 +91,7 @@ def _anchor(title: str) -> str:
     return "-".join(["section", *title.lower().split()])
 
 
-def _contents(sections: Iterable[Section]) -> str:
+def _contents(sections: Iterable[PageSection]) -> str:
     entries = []
     for section in sections:
         charts = "".join(
@@ -104,7 +104,7 @@ def _contents(sections: Iterable[Section]) -> str:
     return f"<ul>{''.join(entries)}</ul>"
 
 
-def _section(section: Section) -> str:
+def _section(section: PageSection) -> str:
     parts = [_chart(part) if isinstance(part, Chart) else part for part in section.parts]
     title = escape(section.title)
     return f'<section id="{_anchor(section.title)}"><h2>{title}</h2>\n{"".join(parts)}</section>'

@@ -26,7 +26,7 @@ from fhi_al.report.charts import Chart
 from fhi_al.report.citations import BIBTEX, cited
 from fhi_al.report.methods import methods, reference_name, versions
 from fhi_al.report.model_charts import CALIBRATION, calibration_panel, parity, species_chart
-from fhi_al.report.page import Section, folded, listed, page, paragraph, table, verbatim
+from fhi_al.report.page import PageSection, folded, listed, page, paragraph, table, verbatim
 from fhi_al.report.run_charts import choices_panel, energies, learning_curve, sets
 from fhi_al.report.score_tables import score_table
 from fhi_al.report.story import Story, tell
@@ -35,7 +35,7 @@ from fhi_al.report.walk_charts import temperature, uncertainty
 from fhi_al.report.words import (
     delivered,
     delivered_errors,
-    duration,
+    duration_in_words,
     figures,
     remarks,
     summary_words,
@@ -163,7 +163,7 @@ def _predictions(
 
 def _contents(
     story: Story, summary: Summary, predictions: Mapping[str, Predictions]
-) -> tuple[list[str], list[Section]]:
+) -> tuple[list[str], list[PageSection]]:
     errors = delivered_errors(story, predictions)
     numbers = "".join(
         f"<div><b>{escape(number.value)}</b><span>{escape(number.about)}</span></div>"
@@ -176,11 +176,11 @@ def _contents(
     if notes := remarks(story, summary, predictions, errors):
         head.append(f'<div class="remarks"><b>Worth a look</b>{listed(notes)}</div>')
     return head, [
-        Section("Accuracy", _accuracy(story, predictions)),
-        Section("Molecular dynamics", _charts(uncertainty(story), temperature(story))),
-        Section("Data", _charts(sets(story), energies(story))),
-        Section("Cost", [_costs(summary), *_charts(timeline(story))]),
-        Section("Methods", _methods(story)),
+        PageSection("Accuracy", _accuracy(story, predictions)),
+        PageSection("Molecular dynamics", _charts(uncertainty(story), temperature(story))),
+        PageSection("Data", _charts(sets(story), energies(story))),
+        PageSection("Cost", [_costs(summary), *_charts(timeline(story))]),
+        PageSection("Methods", _methods(story)),
     ]
 
 
@@ -237,9 +237,9 @@ def _costs(summary: Summary) -> str:
         [
             [
                 cost.stage.replace("_", " "),
-                duration(cost.wall_seconds),
+                duration_in_words(cost.wall_seconds),
                 str(cost.reference_calls),
-                duration(cost.reference_seconds),
+                duration_in_words(cost.reference_seconds),
             ]
             for cost in summary.costs
         ],

@@ -28,7 +28,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Errors:
+class DeliveredErrors:
     """Errors of what the user gets, on one dataset.
 
     Attributes:
@@ -46,14 +46,14 @@ class Errors:
     stress: Score | None
 
 
-def delivered_errors(story: Story, sets: Mapping[str, Predictions]) -> list[Errors]:
+def delivered_errors(story: Story, sets: Mapping[str, Predictions]) -> list[DeliveredErrors]:
     """Errors of the delivered models' mean on each dataset."""
     found = []
     for data, predictions in sets.items():
         off = deviations(predictions, delivered(story, predictions))
         forces, energy = score(off.forces), score(off.energies)
         if forces is not None and energy is not None:
-            found.append(Errors(data, len(predictions), forces, energy, score(off.stress)))
+            found.append(DeliveredErrors(data, len(predictions), forces, energy, score(off.stress)))
     return found
 
 
@@ -63,7 +63,7 @@ def delivered(story: Story, predictions: Predictions) -> list[int]:
     return [i for i, member in enumerate(predictions.members.tolist()) if member in members]
 
 
-def duration(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """A time in words: `42 s`, `3.5 min`, `2.1 h`, `1.4 d`."""
     for size, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * size:
@@ -79,7 +79,7 @@ def systems(story: Story) -> str:
     return f"{len(formulas)} systems of {' '.join(story.last.elements)}" if formulas else ""
 
 
-def summary_words(story: Story, summary: Summary, errors: list[Errors]) -> list[str]:
+def summary_words(story: Story, summary: Summary, errors: list[DeliveredErrors]) -> list[str]:
     """The run in sentences."""
     state = story.state
     what = systems(story) or " ".join(story.last.elements)
@@ -96,7 +96,7 @@ def summary_words(story: Story, summary: Summary, errors: list[Errors]) -> list[
     n_train = summary.n_labels - summary.n_valid - summary.n_audit
     sentences = [
         f"This run on {what}{by} {where}.",
-        f"{story.calls} reference calculations ({duration(seconds)}) "
+        f"{story.calls} reference calculations ({duration_in_words(seconds)}) "
         + ("and the imported data " if state.imported else "")
         + f"gave {summary.n_labels} labels: {n_train} for training, {summary.n_valid} for "
         "validation" + (f", {summary.n_audit} for sanity checks" if summary.n_audit else "") + ".",
@@ -114,7 +114,7 @@ def summary_words(story: Story, summary: Summary, errors: list[Errors]) -> list[
         )
     took = "It took" if finished(state) else "So far, it has taken"
     sentences.append(
-        f"{took} {duration(wall)}"
+        f"{took} {duration_in_words(wall)}"
         + (f" on {ranks} rank{'s' if ranks > 1 else ''}" if ranks else "")
         + (f", in {story.n_commands} commands" if story.n_commands > 1 else "")
         + "."
@@ -122,13 +122,13 @@ def summary_words(story: Story, summary: Summary, errors: list[Errors]) -> list[
     return sentences
 
 
-def figures(story: Story, summary: Summary, errors: list[Errors]) -> list[Figure]:
+def figures(story: Story, summary: Summary, errors: list[DeliveredErrors]) -> list[Figure]:
     """The numbers that most readers look for."""
     wall = sum(cost.wall_seconds for cost in summary.costs)
     found = [
         Figure(f"{story.calls}", "reference calculations"),
         Figure(f"{summary.train_size}", "training structures of a member"),
-        Figure(duration(wall), "wall time"),
+        Figure(duration_in_words(wall), "wall time"),
     ]
     if errors:
         best = errors[-1]  # the test set, where there is one
@@ -143,7 +143,7 @@ def figures(story: Story, summary: Summary, errors: list[Errors]) -> list[Figure
 
 
 def remarks(
-    story: Story, summary: Summary, sets: Mapping[str, Predictions], errors: list[Errors]
+    story: Story, summary: Summary, sets: Mapping[str, Predictions], errors: list[DeliveredErrors]
 ) -> list[str]:
     """What a careful reader would want to have pointed out."""
     return [
@@ -154,7 +154,7 @@ def remarks(
     ]
 
 
-def _on_errors(story: Story, errors: list[Errors]) -> Iterator[str]:
+def _on_errors(story: Story, errors: list[DeliveredErrors]) -> Iterator[str]:
     by_data = {found.data: found for found in errors}
     validation, test = by_data.get("validation"), by_data.get("test")
     target = story.state.rules.desired_acc

@@ -183,7 +183,7 @@ class Controller:
     def _submit(self) -> None:
         """Hand out wanted effects to whoever has room, the most urgent first."""
         sequential = not self.state.rules.asynchronous
-        room = {channel: channel.room for channel in self.channels}
+        room = {channel: channel.free_slots for channel in self.channels}
         # Of hundreds of channels, few have room.
         free = [channel for channel in self.channels if room[channel]]
         self._too_late = False
@@ -202,7 +202,7 @@ class Controller:
                 waiting.remove(better)
                 waiting.appendleft(effect)
                 effect = better
-            ahead = int(not channel.idle) + channel.room - room[channel]
+            ahead = int(not channel.idle) + channel.free_slots - room[channel]
             if not self._walltime.has_time_for(effect, ahead):
                 self._too_late = True
                 if sequential:

@@ -38,7 +38,7 @@ from fhi_al.run.walltime import Walltime, end_of_job
 from fhi_al.run.watch import Watch
 from fhi_al.settings import load_inputs
 from fhi_al.workers.channels import Channel
-from fhi_al.workers.crew import Crew, Plan
+from fhi_al.workers.crew import Crew, RankPlan
 from fhi_al.workers.placement import describe_places
 from fhi_al.workers.serve import describe_failure, report_failure
 
@@ -137,7 +137,7 @@ class _Launch:
             self._lock.release()
             self._lock = None
 
-    def _agree_on_plan(self) -> Plan | None:
+    def _agree_on_plan(self) -> RankPlan | None:
         """Rank 0 reads and checks; all ranks get the plan, or raise the same error."""
         outcome: Any = None
         if self._rank == 0:
@@ -148,10 +148,10 @@ class _Launch:
         outcome = share(self._comm, outcome)
         if isinstance(outcome, FhiAlError):
             raise outcome
-        plan: Plan | None = outcome
+        plan: RankPlan | None = outcome
         return plan
 
-    def _plan(self) -> Plan | None:
+    def _plan(self) -> RankPlan | None:
         inputs = self._task.inputs(load_inputs(self._directory))
         settings = inputs.reference
         digest = engine_class(settings.engine).digest(settings, inputs.control, inputs.elements)
@@ -185,7 +185,7 @@ class _Launch:
                 f"them back, or see what `FHI_AL-journal check {folder.root}` finds, and go back "
                 "to a state that is complete with `FHI_AL-journal repair`"
             )
-        return Plan(
+        return RankPlan(
             inputs,
             layout,
             digest,
@@ -195,7 +195,7 @@ class _Launch:
             needs_atoms=self._state.stage == "atomic_energies",
         )
 
-    def _control(self, plan: Plan, folder: RunFolder, crew: Crew) -> FhiAlError | None:
+    def _control(self, plan: RankPlan, folder: RunFolder, crew: Crew) -> FhiAlError | None:
         """Drive the run to its goal, or say why it ended before; the other ranks are let go."""
         assert self._state is not None
         channels = crew.channels(asynchronous=self._state.rules.asynchronous)
@@ -216,7 +216,11 @@ class _Launch:
         return ended
 
     def _drive(
-        self, plan: Plan, folder: RunFolder, places: Sequence[Place], channels: Sequence[Channel]
+        self,
+        plan: RankPlan,
+        folder: RunFolder,
+        places: Sequence[Place],
+        channels: Sequence[Channel],
     ) -> None:
         assert self._state is not None
         assert self._journal is not None

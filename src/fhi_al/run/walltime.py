@@ -84,7 +84,7 @@ class Walltime:
         for event in events:
             if isinstance(event, (Labelled, LabelRejected)):
                 if event.seconds > 0:
-                    self._note("Label", event.seconds)
+                    self._note("Calculate", event.seconds)
             elif isinstance(event, Trained):
                 self._note("Train", event.seconds / max(event.epochs, 1))
             elif isinstance(event, (Advanced, Sampled, Evaluated, Exported)):

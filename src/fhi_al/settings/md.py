@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from fhi_al.md.protocol import Protocol, Ramp
+from fhi_al.md.protocol import MdProtocol, Ramp
 from fhi_al.settings.base import (
     AnyCase,
     Count,
@@ -194,7 +194,7 @@ class MdSettings(Section):
                 if self.given(name):
                     yield name, f"`stat_ensemble: {self.stat_ensemble}`"
 
-    def protocols(self) -> list[Protocol]:
+    def protocols(self) -> list[MdProtocol]:
         """The points of the grid of temperatures and pressures, pressures running faster."""
         return [
             self._protocol(temperature, pressure)
@@ -202,13 +202,13 @@ class MdSettings(Section):
             for pressure in self.pressure_GPa
         ]
 
-    def _protocol(self, temperature: float, pressure: float) -> Protocol:
+    def _protocol(self, temperature: float, pressure: float) -> MdProtocol:
         from ase import units
 
         end_pressure = pressure if self.pressure_end_GPa is None else self.pressure_end_GPa
         over = self.ramp_steps or self.ramp_labels or 1
         by: Literal["steps", "labels"] = "labels" if self.ramp_labels else "steps"
-        return Protocol(
+        return MdProtocol(
             ensemble=self.stat_ensemble,
             thermostat=self.thermostat,
             barostat=self.barostat,

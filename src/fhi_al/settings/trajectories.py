@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fhi_al.md.protocol import Protocol
+from fhi_al.md.protocol import MdProtocol
 from fhi_al.settings.base import AL_FILE
 from fhi_al.settings.geometries import Geometry, system_names
 from fhi_al.settings.md import MdSettings
@@ -26,7 +26,7 @@ class Trajectory:
 
     geometry: int
     system: str
-    protocol: Protocol
+    protocol: MdProtocol
     section: int
     velocities: bool
 

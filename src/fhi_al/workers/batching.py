@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fhi_al.record.effects import Effect, Label
+from fhi_al.record.effects import Calculate, Effect
 
 MOST_IN_A_ROW = 8
 """Labels of one composition that a group gets while one of another waits longer."""
@@ -18,7 +18,7 @@ class Batching:
 
     def fits(self, group: str, effect: Effect) -> bool:
         """Whether a group's engine is at an effect's composition already."""
-        return isinstance(effect, Label) and self._at(group)[0] == effect.composition
+        return isinstance(effect, Calculate) and self._at(group)[0] == effect.composition
 
     def choose(self, group: str, effect: Effect, others: Iterable[Effect]) -> Effect:
         """What a group is to get.
@@ -31,7 +31,7 @@ class Batching:
         Returns:
             The effect, or another label of the composition that the group is at.
         """
-        if not isinstance(effect, Label) or self.fits(group, effect):
+        if not isinstance(effect, Calculate) or self.fits(group, effect):
             return effect
         composition, in_a_row = self._at(group)
         if not composition or in_a_row >= MOST_IN_A_ROW:
@@ -40,7 +40,7 @@ class Batching:
 
     def note(self, group: str, effect: Effect) -> None:
         """Remember what a group has got."""
-        if isinstance(effect, Label):
+        if isinstance(effect, Calculate):
             composition, in_a_row = self._at(group)
             same = composition == effect.composition
             self._last[group] = (effect.composition, in_a_row + 1 if same else 1)

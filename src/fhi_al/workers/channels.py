@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from fhi_al.handlers.worker import Slices, Worker, signed, timed
 from fhi_al.mpi.messages import TAG_EFFECT, TAG_EVENT, wait
-from fhi_al.record.effects import Effect, Label
+from fhi_al.record.effects import Calculate, Effect
 from fhi_al.record.events import Event
 
 
@@ -39,7 +39,7 @@ class Channel(Protocol):
     reference: bool
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         """How many more effects it takes now."""
 
     @property
@@ -54,7 +54,7 @@ class Channel(Protocol):
         """Whether this kind of effect is done here."""
 
     def submit(self, effect: Effect) -> None:
-        """Hand over an effect. There must be room."""
+        """Hand over an effect. There must be a free slot."""
 
     def poll(self) -> list[Event]:
         """What has happened since the last call; never waits."""
@@ -68,7 +68,7 @@ class Channel(Protocol):
 
 def is_reference_work(effect: Effect) -> bool:
     """Whether a reference group does it; all other work is the ML group's."""
-    return isinstance(effect, Label)
+    return isinstance(effect, Calculate)
 
 
 class InlineChannel:
@@ -81,7 +81,7 @@ class InlineChannel:
         self._slices: Slices | None = None
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         """One effect at a time."""
         return int(self._slices is None)
 
@@ -156,7 +156,7 @@ class MpiChannel:
         self._sends: list[Any] = []
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         """How many more effects the group takes."""
         return self._depth - self._held
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fhi_al.errors import FhiAlError, InputError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.handlers.label import ReferenceWorker
+from fhi_al.handlers.calculate import ReferenceWorker
 from fhi_al.mpi.messages import Look, gather
 from fhi_al.mpi.world import claim_threads, local_rank
 from fhi_al.record.outcome import Place
@@ -27,7 +27,7 @@ _QUEUE_DEPTH = 2
 
 
 @dataclass(frozen=True)
-class Plan:
+class RankPlan:
     """What rank 0 has found out, for all ranks.
 
     Attributes:
@@ -83,7 +83,7 @@ class Crew:
         InputError: with the problems of all ranks.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder, comm: Any) -> None:
+    def __init__(self, plan: RankPlan, folder: RunFolder, comm: Any) -> None:
         self.places: list[Place] = []
         self._plan = plan
         self._folder = folder

@@ -272,7 +272,7 @@ def _answers(peers: Sequence[Channel]) -> Generator[None, None, list[Event]]:
     while waiting:
         for peer in waiting:
             answers += peer.poll()
-        waiting = [peer for peer in waiting if peer.room == 0]
+        waiting = [peer for peer in waiting if peer.free_slots == 0]
         if waiting:
             patience.wait()
             yield

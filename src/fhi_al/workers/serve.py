@@ -114,7 +114,7 @@ class FailureChannel:
 
     name = "failures"
     reference = False
-    room = 0
+    free_slots = 0
     idle = True
     busy_here = False
 
@@ -126,7 +126,7 @@ class FailureChannel:
         return False
 
     def submit(self, effect: Effect) -> None:
-        """Never called, as there is never room."""
+        """Never called, as there is never a free slot."""
         raise AssertionError(effect)
 
     def poll(self) -> list[Event]:

@@ -11,12 +11,12 @@ from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.threshold import Thresholds
 from fhi_al.record.effects import (
     Advance,
+    Calculate,
     Effect,
     Evaluate,
     Export,
     Import,
     Isolate,
-    Label,
     ReferenceStep,
     Sample,
     Train,
@@ -130,7 +130,7 @@ class SimulatedWorker:
 
     def answer(self, effect: Effect) -> Event:
         """The event that this effect leads to."""
-        if isinstance(effect, Label):
+        if isinstance(effect, Calculate):
             return self._label(effect)
         if isinstance(effect, Sample):
             keys = tuple(self._key("sample", effect.first + i) for i in range(effect.count))
@@ -156,7 +156,7 @@ class SimulatedWorker:
     def _key(self, *what: object) -> str:
         return hashlib.sha256(repr((self._seed, what)).encode()).hexdigest()
 
-    def _label(self, effect: Label) -> Event:
+    def _label(self, effect: Calculate) -> Event:
         # By the key alone: a structure that fails fails again.
         if int(effect.key[:8], 16) / 2**32 < self._rejects:
             return LabelRejected(effect.id, effect.key, "simulated", 0.0)

@@ -1,4 +1,4 @@
-"""`Label`: the reference's energy and forces of a structure."""
+"""`Calculate`: the reference's energy and forces of a structure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fhi_al.atoms.structure import Label as StoredLabel
-from fhi_al.atoms.structure import Structure
+from fhi_al.atoms.structure import Label, Structure
 from fhi_al.errors import UnconvergedError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.handlers.worker import Slices
 from fhi_al.mpi.messages import share
-from fhi_al.record.effects import Effect, Label
+from fhi_al.record.effects import Calculate, Effect
 from fhi_al.record.events import Labelled, LabelRejected
 from fhi_al.reference.engine import Labeller
 
@@ -35,7 +34,7 @@ class ReferenceWorker:
 
     def run(self, effect: Effect) -> Slices:
         """Compute a label, unless the store has it already; in one slice."""
-        assert isinstance(effect, Label)
+        assert isinstance(effect, Calculate)
         yield
         labels, key = self._folder.labels, effect.key
         structures = self._folder.structures
@@ -72,14 +71,14 @@ class ReferenceWorker:
             rescue=str(label.provenance.get("rescue", "")),
         )
 
-    def _compute(self, effect: Label, structure: Structure) -> StoredLabel:
+    def _compute(self, effect: Calculate, structure: Structure) -> Label:
         share(self._comm, structure)
         label = self._engine.label(structure)
         asked: Mapping[str, Any] = {
             name: getattr(effect, name)
             for name in ("purpose", "trajectory", "step", "uncertainty", "threshold")
         }
-        return StoredLabel(
+        return Label(
             structure=structure,
             key=effect.key,
             energy=label.energy,
