@@ -52,7 +52,7 @@ class SimulatedGroup:
         self.latencies: list[float] = []
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         return 2 - len(self._work) if self.reference else int(not self._work)
 
     @property

@@ -45,7 +45,7 @@ class Remote(InlineChannel):
         self._due = 0.0
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         return int(self._event is None)
 
     def submit(self, effect: Effect) -> None:

@@ -43,9 +43,9 @@ def control(comm: MPI.Comm) -> None:
     patience = Patience()
     while len(seen) < 20:
         for channel in channels:
-            while channel.room and waiting:
+            while channel.free_slots and waiting:
                 channel.submit(waiting.pop())
-            assert 0 <= channel.room <= 2
+            assert 0 <= channel.free_slots <= 2
             for event in channel.poll():
                 assert isinstance(event, Labelled)
                 assert event.key not in seen

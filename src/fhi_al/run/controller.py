@@ -181,11 +181,11 @@ class Controller:
         self._remembered.note(len(events))
 
     def _submit(self) -> None:
-        """Hand out wanted effects to whoever has room, the most urgent first."""
+        """Hand out wanted effects to whoever has a free slot, the most urgent first."""
         sequential = not self.state.rules.asynchronous
-        room = {channel: channel.free_slots for channel in self.channels}
-        # Of hundreds of channels, few have room.
-        free = [channel for channel in self.channels if room[channel]]
+        free_slots = {channel: channel.free_slots for channel in self.channels}
+        # Of hundreds of channels, few have one.
+        free = [channel for channel in self.channels if free_slots[channel]]
         self._too_late = False
         chosen: list[tuple[Effect, Channel]] = []
         waiting = deque(e for e in wanted(self.state) if e.id not in self.state.in_flight)
@@ -196,21 +196,21 @@ class Controller:
             able = [channel for channel in free if channel.takes(effect)]
             if not able:
                 continue
-            channel = max(able, key=lambda c: (room[c], self._batching.fits(c.name, effect)))
+            channel = max(able, key=lambda c: (free_slots[c], self._batching.fits(c.name, effect)))
             better = effect if sequential else self._batching.choose(channel.name, effect, waiting)
             if better is not effect:
                 waiting.remove(better)
                 waiting.appendleft(effect)
                 effect = better
-            ahead = int(not channel.idle) + channel.free_slots - room[channel]
+            ahead = int(not channel.idle) + channel.free_slots - free_slots[channel]
             if not self._walltime.has_time_for(effect, ahead):
                 self._too_late = True
                 if sequential:
                     break  # what comes next in line has to wait for it
                 continue
             self._batching.note(channel.name, effect)
-            room[channel] -= 1
-            if not room[channel]:
+            free_slots[channel] -= 1
+            if not free_slots[channel]:
                 free.remove(channel)
             chosen.append((effect, channel))
         if chosen:
