@@ -40,15 +40,18 @@ class Choice(Generic[T]):
     Attributes:
         function: the function or class that does it, or its `module:name` where that module takes
             long to import.
-        words: what it is, as within a sentence of a report.
+        words: what it is, as within a sentence of a report; `{name}` stands for the value of a
+            setting of the same section.
         citations: the papers that it stems from.
         needs: what it can't work without.
+        settings: those of the same section that mean something with this choice only, or with few.
     """
 
     function: T | str
     words: str
     citations: tuple[Citation, ...] = ()
     needs: frozenset[Need] = frozenset()
+    settings: tuple[str, ...] = ()
 
     def load(self) -> T:
         """What does it, imported if need be."""
@@ -56,6 +59,15 @@ class Choice(Generic[T]):
             return self.function
         module, _, name = self.function.partition(":")
         return cast(T, getattr(import_module(module), name))
+
+    def told(self, settings: Mapping[str, Any]) -> str:
+        """The words, with the keys of what to cite in brackets.
+
+        Args:
+            settings: of the section in which it was chosen.
+        """
+        keys = ", ".join(citation.key for citation in self.citations)
+        return self.words.format_map(settings) + (f" [{keys}]" if keys else "")
 
 
 C = TypeVar("C", bound=Choice[Any])
