@@ -55,7 +55,8 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         ]
     elif new.get("event") == "Started":
         new["worker"] = _worker(new["worker"])
-        new.setdefault("kind", _kind(new["effect"]))
+        if "kind" not in new:
+            new["kind"] = _kind(new["effect"])
     elif new.get("event") == "Failed":
         new.pop("worker", None)  # as good as the role of the rank, which `Opened` tells
     elif "work" in new:
