@@ -28,6 +28,7 @@ from ethanol import cached, force_errors
 
 from fhi_al.analysis.accounting import Span, account, commands, shares
 from fhi_al.record.journal import read_journal
+from fhi_al.record.outcome import Worker
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent / "examples" / "ethanol"
@@ -128,13 +129,13 @@ def measure(folder: Path) -> Measured:
     """Read a run's journal."""
     records, _ = read_journal(folder / "restart" / "journal.jsonl")
     (command,) = commands(records)
-    by_worker: dict[str, list[Span]] = {}
+    by_worker: dict[Worker, list[Span]] = {}
     for span in command.spans:
         by_worker.setdefault(span.worker, []).append(span)
     labels = [span for span in command.spans if span.kind == "labels"]
     first, last = min(s.began for s in labels), max(s.ended for s in labels)
     groups = {worker for place in command.places for worker in place.workers}
-    groups = {worker for worker in groups if worker.startswith("reference")}
+    groups = {worker for worker in groups if worker.role == "reference"}
     return Measured(
         wall=command.ended - command.began,
         labels=len(labels),
@@ -142,7 +143,7 @@ def measure(folder: Path) -> Measured:
         ml=max(
             sum(span.busy for span in spans)
             for worker, spans in by_worker.items()
-            if worker.startswith("ml")
+            if worker.role == "ML"
         ),
         busy=sum(span.busy for span in labels) / len(groups) / (last - first),
         roles=[

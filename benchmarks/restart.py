@@ -26,6 +26,7 @@ from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event
 from fhi_al.record.journal import Journal
+from fhi_al.record.outcome import Worker
 from fhi_al.reference.engine import engine_class
 from fhi_al.run.controller import Controller
 from fhi_al.run.opening import join_run
@@ -86,8 +87,8 @@ def write_journal(folder: Path, n_events: int) -> tuple[int, int]:
     journal.append(joined.opened)
     simulated = SimulatedWorker(joined.state.rules)
     channels = [
-        InlineChannel("reference0", simulated, reference=True),
-        InlineChannel("ml", simulated, reference=False),
+        InlineChannel(Worker("reference", 0), simulated),
+        InlineChannel(Worker("ML", 0), simulated),
     ]
     controller = Controller(
         joined.state,

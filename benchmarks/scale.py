@@ -24,9 +24,8 @@ from fhi_al.procedures.run import step
 from fhi_al.record.effects import Effect
 from fhi_al.record.events import Event, Opened
 from fhi_al.record.journal import Journal
-from fhi_al.record.outcome import Outcome, Work, clock
+from fhi_al.record.outcome import Outcome, Work, Worker, clock
 from fhi_al.run.controller import Controller
-from fhi_al.workers.channels import is_reference_work
 from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 TRAJECTORIES = 1000
@@ -39,28 +38,22 @@ class SimulatedGroup:
 
     busy_here = False
 
-    def __init__(
-        self, name: str, worker: SimulatedWorker, seconds: float, *, reference: bool
-    ) -> None:
-        self.name = name
-        self._worker = worker
+    def __init__(self, worker: Worker, simulated: SimulatedWorker, seconds: float) -> None:
+        self.worker = worker
+        self._simulated = simulated
         self._seconds = seconds
-        self.reference = reference
-        self._random = random.Random(name)
+        self._random = random.Random(str(worker))
         self._work: list[tuple[float, Effect]] = []
         self._answered: float | None = None
         self.latencies: list[float] = []
 
     @property
     def free_slots(self) -> int:
-        return 2 - len(self._work) if self.reference else int(not self._work)
+        return 2 - len(self._work) if self.worker.role == "reference" else int(not self._work)
 
     @property
     def idle(self) -> bool:
         return not self._work
-
-    def takes(self, effect: Effect) -> bool:
-        return is_reference_work(effect) == self.reference
 
     def submit(self, effect: Effect) -> None:
         now = time.perf_counter()
@@ -77,10 +70,10 @@ class SimulatedGroup:
         if not self._work or self._work[0][0] > now:
             return []
         self._answered = now
-        event = self._worker.answer(self._work.pop(0)[1])
+        event = self._simulated.answer(self._work.pop(0)[1])
         assert isinstance(event, Outcome)
         ended = round(clock(), 4)
-        work = Work(self.name, round(ended - self._seconds, 4), ended, self._seconds)
+        work = Work(self.worker, round(ended - self._seconds, 4), ended, self._seconds)
         return [dataclasses.replace(event, work=(work,))]
 
     def hurry(self) -> None:
@@ -106,10 +99,8 @@ def main() -> None:
         n_samples=50,
     )
     worker = SimulatedWorker(rules)
-    groups = [
-        SimulatedGroup(f"reference{g}", worker, LABEL_S, reference=True) for g in range(GROUPS)
-    ]
-    ml = SimulatedGroup("ml", worker, 0.005, reference=False)
+    groups = [SimulatedGroup(Worker("reference", g), worker, LABEL_S) for g in range(GROUPS)]
+    ml = SimulatedGroup(Worker("ML", 0), worker, 0.005)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         journal = Journal(Path(folder) / "journal.jsonl")
         opened = Opened("run", rules.to_json(), "", "0", 3, ("H",), "host", time.time())

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from fhi_al.analysis.accounting import Intervals, RoleUse, account, commands, shares
 from fhi_al.record.events import Closed, Evaluated, Event, Labelled, LabelRejected, Opened, Started
 from fhi_al.record.journal import Record
-from fhi_al.record.outcome import Place, Work
+from fhi_al.record.outcome import Place, Work, Worker
 from fhi_al.workers.simulated import simulated_rules
 
-ML, ML1 = Place("a", ("ml",), "cuda:0", 1), Place("a", ("ml1",), "cuda:1", 1)
+ML, ML1 = Place("a", (Worker("ML", 0),), "cuda:0", 1), Place("a", (Worker("ML", 1),), "cuda:1", 1)
 IDLE = Place("b", (), "", 1)
 
 
 def group(number: int, ranks: int = 1) -> list[Place]:
-    return [Place("b", (f"reference{number}",), "cpu", 1)] * ranks
+    return [Place("b", (Worker("reference", number),), "cpu", 1)] * ranks
 
 
 def opened(time: float, *places: Place, startup_s: float = 0.0) -> tuple[float, Event]:
@@ -47,10 +47,10 @@ def roles(*timed: tuple[float, Event]) -> dict[str, RoleUse]:
 def test_what_each_role_did_and_waited_for() -> None:
     uses = roles(
         opened(10, ML, *group(0), *group(1), startup_s=2.0),
-        (10, Started("evaluate", "ml")),
-        evaluated(Work("ml", 10, 14, 4)),
-        labelled("reference0", 12, 16),
-        labelled("reference1", 15, 18),
+        (10, Started("evaluate", Worker("ML", 0), "Evaluate")),
+        evaluated(Work(Worker("ML", 0), 10, 14, 4)),
+        labelled(Worker("reference", 0), 12, 16),
+        labelled(Worker("reference", 1), 15, 18),
         closed(20),
     )
     assert uses["ML"].rank_seconds == 12
@@ -70,7 +70,9 @@ def test_what_each_role_did_and_waited_for() -> None:
 
 
 def test_all_ranks_of_a_group_count() -> None:
-    uses = roles(opened(0, ML, *group(0, 3), IDLE), labelled("reference0", 0, 4), closed(10))
+    uses = roles(
+        opened(0, ML, *group(0, 3), IDLE), labelled(Worker("reference", 0), 0, 4), closed(10)
+    )
     assert uses["reference"].busy == {"labels": 12}
     assert uses["reference"].waiting == {"the controller": 18}
     assert uses["idle"] == RoleUse("idle", 10.0)
@@ -79,8 +81,8 @@ def test_all_ranks_of_a_group_count() -> None:
 def test_ml_ranks_have_their_own_shares() -> None:
     """The leader ends first and waits for the other; a rank without a share waits for both."""
     uses = roles(
-        opened(0, ML, ML1, Place("a", ("ml2",), "cpu", 1), *group(0)),
-        evaluated(Work("ml", 0, 10, 6), Work("ml1", 1, 10, 9)),
+        opened(0, ML, ML1, Place("a", (Worker("ML", 2),), "cpu", 1), *group(0)),
+        evaluated(Work(Worker("ML", 0), 0, 10, 6), Work(Worker("ML", 1), 1, 10, 9)),
         closed(10),
     )
     assert uses["ML"].busy == {"evaluation": 15}
@@ -90,11 +92,11 @@ def test_ml_ranks_have_their_own_shares() -> None:
 
 def test_one_rank_does_one_thing_at_a_time() -> None:
     """A training that lasts from 0 to 10 is interrupted for 4 s of labels."""
-    alone = Place("a", ("ml", "reference0"), "cpu", 2)
+    alone = Place("a", (Worker("ML", 0), Worker("reference", 0)), "cpu", 2)
     uses = roles(
         opened(0, alone),
-        labelled("reference0", 3, 7),
-        evaluated(Work("ml", 0, 10, 6)),
+        labelled(Worker("reference", 0), 3, 7),
+        evaluated(Work(Worker("ML", 0), 0, 10, 6)),
         closed(10),
     )
     assert uses["ML"].busy == {"evaluation": 6}
@@ -106,9 +108,14 @@ def test_one_rank_does_one_thing_at_a_time() -> None:
 def test_commands_add_up_and_the_time_between_them_is_nobodys() -> None:
     uses = roles(
         opened(0, ML, *group(0)),
-        labelled("reference0", 0, 1),
+        labelled(Worker("reference", 0), 0, 1),
         opened(100, ML, *group(0), *group(1)),
-        (102, LabelRejected("label-y", "y", "why", 2.0, work=(Work("reference1", 100, 102, 2),))),
+        (
+            102,
+            LabelRejected(
+                "label-y", "y", "why", 2.0, work=(Work(Worker("reference", 1), 100, 102, 2),)
+            ),
+        ),
         closed(102),
     )
     assert uses["ML"].rank_seconds == 3
@@ -122,11 +129,20 @@ def test_journals_of_earlier_versions_have_no_accounts() -> None:
 
 
 def test_a_gantt_chart_can_be_drawn() -> None:
-    timed = [opened(1, ML, *group(0), startup_s=1.0), labelled("reference0", 2, 3), closed(4)]
+    timed = [
+        opened(1, ML, *group(0), startup_s=1.0),
+        labelled(Worker("reference", 0), 2, 3),
+        closed(4),
+    ]
     (command,) = commands(Record(i, time, event) for i, (time, event) in enumerate(timed))
     assert (command.began, command.opened, command.ended) == (0, 1, 4)
     (span,) = command.spans
-    assert (span.worker, span.kind, span.began, span.ended) == ("reference0", "labels", 2, 3)
+    assert (span.worker, span.kind, span.began, span.ended) == (
+        Worker("reference", 0),
+        "labels",
+        2,
+        3,
+    )
     assert [place.host for place in command.places] == ["a", "b"]
 
 

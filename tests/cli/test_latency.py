@@ -17,6 +17,7 @@ from fhi_al.procedures.run import wanted
 from fhi_al.record.effects import Calculate, Effect, Train
 from fhi_al.record.events import Event, Labelled
 from fhi_al.record.journal import Journal
+from fhi_al.record.outcome import Worker
 from fhi_al.reference.engine import engine_class
 from fhi_al.run import controller as controller_module
 from fhi_al.run.controller import Controller
@@ -39,7 +40,7 @@ class Remote(InlineChannel):
     busy_here = False  # type: ignore[assignment]
 
     def __init__(self, worker: Any) -> None:
-        super().__init__("reference0", worker, reference=True)
+        super().__init__(Worker("reference", 0), worker)
         self.arrivals: list[list[float]] = []
         self._event: Event | None = None
         self._due = 0.0
@@ -149,9 +150,7 @@ def test_a_group_gets_its_next_effect_within_an_optimizer_step(
         joined = join_run(journal, "run", inputs, digest)
         journal.append(joined.opened)
         worker = Watched(MlWorker(folder, "cpu"))
-        Controller(
-            joined.state, journal, [group, InlineChannel("ml", worker, reference=False)]
-        ).run()
+        Controller(joined.state, journal, [group, InlineChannel(Worker("ML", 0), worker)]).run()
 
     for stage in ("initial_dataset", "active_learning", "convergence"):
         spans = [(began, ended) for where, began, ended in worker.trainings if where == stage]

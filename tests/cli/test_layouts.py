@@ -17,6 +17,7 @@ from fhi_al.procedures.run import fold
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Labelled, Opened, Started, Trained
 from fhi_al.record.journal import read_journal
+from fhi_al.record.outcome import Worker
 
 SMALL = {
     "n_samples": 2,
@@ -102,17 +103,21 @@ def test_every_rank_has_its_part(small_run, engine, ranks, parallel):
             assert work.worker == by[event.effect]
             assert work.began <= work.began + work.busy <= work.ended + 1e-3
         elif isinstance(event, Trained):
-            assert {work.worker for work in event.work} == {"ml", "ml1"}
-    groups = {f"reference{number}" for number in range(parallel["reference_groups"])}
+            assert {work.worker for work in event.work} == {Worker("ML", 0), Worker("ML", 1)}
+    groups = {Worker("reference", number) for number in range(parallel["reference_groups"])}
     assert {by[event.effect] for event in events if isinstance(event, Labelled)} == groups
 
     # Where each rank is and what it did follows from the journal, and the user is told.
     (opened,) = (event for event in events if isinstance(event, Opened))
-    assert [place.workers for place in opened.places[:3]] == [("ml",), ("ml1",), ("reference0",)]
+    assert [place.workers for place in opened.places[:3]] == [
+        (Worker("ML", 0),),
+        (Worker("ML", 1),),
+        (Worker("reference", 0),),
+    ]
     assert len(opened.places) == ranks
     assert opened.startup_s > 0
     (command,) = commands(read_journal(folder / "restart" / "journal.jsonl")[0])
-    for worker in ("ml", "ml1", *groups):
+    for worker in (Worker("ML", 0), Worker("ML", 1), *groups):
         spans = sorted((span.began, span.ended) for span in command.spans if span.worker == worker)
         assert all(a[1] <= b[0] + 1e-3 for a, b in itertools.pairwise(spans)), worker
         assert command.opened - 0.1 < spans[0][0]

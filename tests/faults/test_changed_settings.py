@@ -12,6 +12,7 @@ from fault_runs import wait_until
 from fhi_al.errors import InputError
 from fhi_al.record.events import Advanced, Event
 from fhi_al.record.journal import Journal
+from fhi_al.record.outcome import Worker
 from fhi_al.run.controller import Controller
 from fhi_al.run.opening import Joined, join_run
 from fhi_al.settings import load_inputs
@@ -39,8 +40,8 @@ def folder(tmp_path: Path) -> Path:
     journal.append(joined.opened)
     simulated = SimulatedWorker(joined.state.rules)
     channels = [
-        InlineChannel("reference0", simulated, reference=True),
-        InlineChannel("ml", simulated, reference=False),
+        InlineChannel(Worker("reference", 0), simulated),
+        InlineChannel(Worker("ML", 0), simulated),
     ]
     begun: list[Event] = []
 

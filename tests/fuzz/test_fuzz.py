@@ -18,6 +18,7 @@ from fhi_al.procedures.run import fold
 from fhi_al.record.codec import to_json
 from fhi_al.record.events import Closed, Event, Labelled, Opened, Started
 from fhi_al.record.journal import Journal, read_journal
+from fhi_al.record.outcome import Worker
 from fhi_al.settings import load_inputs
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
 from fhi_al.settings.base import Section
@@ -173,9 +174,9 @@ def test_no_unknown_key_of_geometry_in_is_accepted(key: str, rest: list[str]) ->
 
 EVENTS: list[Event] = [
     Opened("run", simulated_rules().to_json(), "digest", "0", 3, ("H",), "host", 0.0),
-    Started("label-a", "reference0"),
+    Started("label-a", Worker("reference", 0), "Calculate"),
     Labelled("label-a", "a", -1.5, 0.25),
-    Started("label-b", "reference0"),
+    Started("label-b", Worker("reference", 0), "Calculate"),
     Labelled("label-b", "b", -2.5, 0.5, 0.01),
     Closed("finished", 12.0),
 ]

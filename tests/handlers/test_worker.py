@@ -11,7 +11,7 @@ from fhi_al.handlers.worker import Slices
 from fhi_al.mpi.messages import Patience
 from fhi_al.record.effects import Calculate, Effect
 from fhi_al.record.events import Event, Failed, Labelled
-from fhi_al.record.outcome import Work, clock
+from fhi_al.record.outcome import Work, Worker, clock
 from fhi_al.workers.channels import InlineChannel
 
 LABEL = Calculate("label-a", "a", "initial")
@@ -49,9 +49,9 @@ def poll(channel: InlineChannel, pause: float = 0.0) -> Iterator[Event]:
 
 
 def test_waiting_and_the_time_between_slices_are_no_work() -> None:
-    other = Work("ml1", 1.0, 2.0, 1.0)
+    other = Work(Worker("ML", 1), 1.0, 2.0, 1.0)
     channel = InlineChannel(
-        "ml", Sleeper(Labelled("label-a", "a", -1.0, 1.0, work=(other,))), reference=True
+        Worker("reference", 1), Sleeper(Labelled("label-a", "a", -1.0, 1.0, work=(other,)))
     )
     before = clock()
     channel.submit(LABEL)
@@ -59,7 +59,7 @@ def test_waiting_and_the_time_between_slices_are_no_work() -> None:
     assert isinstance(event, Labelled)
     own, second = event.work
     assert second == other
-    assert own.worker == "ml"
+    assert own.worker == Worker("reference", 1)
     assert before <= own.began + 1e-4 < own.ended <= clock() + 1e-4
     assert own.ended - own.began > 0.16
     # A loaded machine sleeps longer than asked for, but then the whole takes longer as well.
@@ -67,15 +67,15 @@ def test_waiting_and_the_time_between_slices_are_no_work() -> None:
 
 
 def test_only_outcomes_tell_of_work() -> None:
-    failed = Failed("reference0", "host", 1, "Boom", "trace")
-    channel = InlineChannel("reference0", Sleeper(failed), reference=True)
+    failed = Failed("host", 1, "Boom", "trace")
+    channel = InlineChannel(Worker("reference", 0), Sleeper(failed))
     channel.submit(LABEL)
     assert list(poll(channel)) == [failed]
 
 
 def test_work_that_is_given_up_is_told_so() -> None:
     sleeper = Sleeper(Labelled("label-a", "a", -1.0, 1.0))
-    channel = InlineChannel("reference0", sleeper, reference=True)
+    channel = InlineChannel(Worker("reference", 0), sleeper)
     channel.submit(LABEL)
     channel.poll()
     channel.close()

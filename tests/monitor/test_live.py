@@ -24,6 +24,7 @@ from fhi_al.monitor.narrator import start_logging
 from fhi_al.monitor.terminal import terminal_size
 from fhi_al.procedures.run import step
 from fhi_al.record.events import Event, Opened, Sampled, Started
+from fhi_al.record.outcome import Worker
 from fhi_al.workers.simulated import simulated_rules
 
 LINES, COLUMNS = 30, 90
@@ -100,7 +101,7 @@ def view(monkeypatch: pytest.MonkeyPatch, output: TextIO) -> tuple[RunView, Tell
 
     run_view(state, opened)
     tell(Sampled("sample-0", None, ("a", "b", "c"), 1.0))
-    tell(Started("label-a", "reference0"))
+    tell(Started("label-a", Worker("reference", 0), "Calculate"))
     return run_view, tell
 
 
@@ -169,7 +170,7 @@ def test_a_terminal_that_goes_away_does_not_end_the_run(
         run_view.look()
         screen.hang_up()
         run_view.look()
-        tell(Started("label-b", "reference0"))
+        tell(Started("label-b", Worker("reference", 0), "Calculate"))
         run_view.look()
         assert sys.stdout is screen.file
 
@@ -239,7 +240,7 @@ def test_a_quiet_log_gets_a_line_now_and_then(
             if second == 2000:
                 tell(Sampled("sample-1", None, (), 1.0))
             elif second == 2001:
-                tell(Started("label-b", "reference0"))
+                tell(Started("label-b", Worker("reference", 0), "Calculate"))
     # Every minute first, then less often; anew after each news.
     assert [second // 60 for second, _ in lines] == [1, 3, 7, 15, 31, 34, 36, 40, 48]
     for _, text in lines:

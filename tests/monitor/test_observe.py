@@ -34,13 +34,13 @@ from fhi_al.record.events import (
     Trained,
 )
 from fhi_al.record.journal import Journal
-from fhi_al.record.outcome import Place, Work
+from fhi_al.record.outcome import Place, Work, Worker
 from fhi_al.run.controller import Controller
 from fhi_al.workers.channels import InlineChannel
 from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
-ML = Place("a", ("ml",), "cuda:0", 1)
-GROUP = [Place("b", ("reference0",), "cpu", 1)] * 4
+ML = Place("a", (Worker("ML", 0),), "cuda:0", 1)
+GROUP = [Place("b", (Worker("reference", 0),), "cpu", 1)] * 4
 AT_WORK = Holder("a", 17, since=0.0, last_sign=0.0)
 
 Timed = tuple[float, Event]
@@ -70,12 +70,12 @@ def sampled(when: float, *keys: str) -> Timed:
 
 
 def labelled(when: float, key: str, began: float) -> Timed:
-    work = (Work("reference0", began, when, when - began),)
+    work = (Work(Worker("reference", 0), began, when, when - began),)
     return when, Labelled(f"label-{key}", key, -1.0, when - began, work=work)
 
 
-def started(when: float, effect: str, worker: str) -> Timed:
-    return when, Started(effect, worker)
+def started(when: float, effect: str, worker: Worker) -> Timed:
+    return when, Started(effect, worker, "Train" if worker.role == "ML" else "Calculate")
 
 
 # --- the condition -----------------------------------------------------------------------------
@@ -88,7 +88,7 @@ CONDITIONS: list[tuple[Sequence[Timed], bool, str, str]] = [
     # What ended in time follows.
     ([opened(), (3.0, Closed("SIGTERM", 3.0)), sampled(4.0, "x")], False, "stopped", "SIGTERM"),
     (
-        [opened(), (3.0, Failed("reference0", "b", 2, "no such library", "trace"))],
+        [opened(), (3.0, Failed("b", 2, "no such library", "trace"))],
         False,
         "failed",
         "rank 2 on b: no such library",
@@ -146,9 +146,9 @@ def test_the_label_queue_and_what_is_in_work() -> None:
     run = [
         opened(10.0, startup_s=0.0),
         sampled(10.0, "a", "b", "c", "d"),
-        started(12.0, "label-a", "reference0"),
-        started(12.0, "label-b", "reference0"),
-        started(13.0, "train-0", "ml"),
+        started(12.0, "label-a", Worker("reference", 0)),
+        started(12.0, "label-b", Worker("reference", 0)),
+        started(13.0, "train-0", Worker("ML", 0)),
     ]
     snapshot = look(*run, now=20.0)
     queue = snapshot.queue
@@ -172,9 +172,9 @@ def test_a_calculation_in_work_keeps_its_ranks_busy() -> None:
     run = [
         opened(10.0, startup_s=0.0),
         sampled(10.0, "a", "b"),
-        started(12.0, "label-a", "reference0"),
+        started(12.0, "label-a", Worker("reference", 0)),
         labelled(16.0, "a", 12.0),
-        started(16.0, "label-b", "reference0"),
+        started(16.0, "label-b", Worker("reference", 0)),
     ]
     roles = {use.role: use for use in look(*run, now=30.0).roles}
     assert roles["reference"].ranks == 4
@@ -184,7 +184,7 @@ def test_a_calculation_in_work_keeps_its_ranks_busy() -> None:
     roles = {use.role: use for use in look(*run, now=30.0, holder=None).roles}
     assert roles["reference"].busy == pytest.approx(4 / 6)
     # Over two commands, the break between them left out.
-    second = [opened(100.0, startup_s=0.0), started(101.0, "label-b", "reference0")]
+    second = [opened(100.0, startup_s=0.0), started(101.0, "label-b", Worker("reference", 0))]
     roles = {use.role: use for use in look(*run, *second, now=104.0).roles}
     assert roles["reference"].busy == pytest.approx((4 + 3) / (6 + 4))
     assert roles["reference"].kinds == {"labels": pytest.approx(0.7)}
@@ -239,8 +239,8 @@ def simulated_run(tmp_path: Path, **rules: object) -> list[Timed]:
     journal.append(event)
     worker = SimulatedWorker(rules_)
     channels = [
-        InlineChannel("reference0", worker, reference=True),
-        InlineChannel("ml", worker, reference=False),
+        InlineChannel(Worker("reference", 0), worker),
+        InlineChannel(Worker("ML", 0), worker),
     ]
     Controller(step(None, event), journal, channels).run()
     events = Journal(journal.path)

@@ -17,6 +17,7 @@ from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.record.effects import Advance, Calculate, Effect, Sample, Train
 from fhi_al.record.events import Advanced, Event, Opened, Started
+from fhi_al.record.outcome import Worker
 from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 QUEUE = 2
@@ -86,7 +87,14 @@ def simulate(rules: Rules, label_s: float, groups: int = 1) -> Took:
                     continue
             elif ml_busy:
                 continue
-            state = step(state, Started(effect.id, str(group)))
+            state = step(
+                state,
+                Started(
+                    effect.id,
+                    Worker("ML", 0) if group < 0 else Worker("reference", group),
+                    type(effect).__name__,
+                ),
+            )
             event = worker.answer(effect)
             if group < 0:
                 ml_busy, end = True, now + cost(effect, event)

@@ -7,6 +7,7 @@ import time
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Event, Labelled, LabelRejected, Opened, Retried, Sampled, Started
+from fhi_al.record.outcome import Worker
 from fhi_al.workers.simulated import simulated_rules
 
 
@@ -37,7 +38,7 @@ def test_every_structure_is_wanted_until_it_has_an_outcome() -> None:
             event: Event = Labelled(effect.id, effect.key, -1.0, 0.1, None, "H2O", 3)
         else:
             event = LabelRejected(effect.id, effect.key, "failed", 0.1)
-        for one in (Started(effect.id, "reference0"), event):
+        for one in (Started(effect.id, Worker("reference", 0), "Calculate"), event):
             history.append(one)
             state = step(state, one)
     assert sorted(done) == list(keys)

@@ -15,7 +15,7 @@ from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.procedures.state import State
 from fhi_al.procedures.threshold import Thresholds
-from fhi_al.record.effects import Advance, Calculate, Effect, Train
+from fhi_al.record.effects import Advance, Effect, Train
 from fhi_al.record.events import (
     ALL_MEMBERS,
     Advanced,
@@ -26,6 +26,8 @@ from fhi_al.record.events import (
     Opened,
     Started,
 )
+from fhi_al.record.kinds import role_of
+from fhi_al.record.outcome import Worker
 from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 
@@ -55,10 +57,10 @@ def simulate(
             return
         assert not state.failure, state.failure
         for effect in wanted(state):
-            kind = "reference" if isinstance(effect, Calculate) else "ml"
-            busy = sum(worker == kind for worker in state.in_flight.values())
-            if effect.id not in state.in_flight and busy < (groups if kind == "reference" else 1):
-                event: Event = Started(effect.id, kind)
+            role = role_of(effect)
+            busy = sum(started.worker.role == role for started in state.in_flight.values())
+            if effect.id not in state.in_flight and busy < (groups if role == "reference" else 1):
+                event: Event = Started(effect.id, Worker(role, 0), type(effect).__name__)
                 state = step(state, event)
                 flying[effect.id] = effect
                 yield state, event

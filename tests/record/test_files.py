@@ -15,6 +15,7 @@ from fhi_al.errors import StorageError
 from fhi_al.record.events import Started
 from fhi_al.record.files import write_file, write_hdf5, write_text
 from fhi_al.record.journal import Journal
+from fhi_al.record.outcome import Worker
 
 LIMIT = 4096
 
@@ -67,7 +68,9 @@ def test_hdf5_comes_back(tmp_path: Path) -> None:
 def test_a_journal_without_room_has_whole_records_only(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
-    events = [Started(f"label-{number}", "reference0") for number in range(30)]
+    events = [
+        Started(f"label-{number}", Worker("reference", 0), "Calculate") for number in range(30)
+    ]
     for event in events:
         journal.append(event)
     with pytest.raises(StorageError, match=r"journal\.jsonl can't be written: File too large"):
@@ -76,5 +79,5 @@ def test_a_journal_without_room_has_whole_records_only(tmp_path: Path) -> None:
     assert list(Journal(path)) == events
     # Smaller events may still fit, and follow on.
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * LIMIT, resource.RLIM_INFINITY))
-    journal.append(Started("after", "reference0"))
-    assert list(Journal(path)) == [*events, Started("after", "reference0")]
+    journal.append(Started("after", Worker("reference", 0), "Calculate"))
+    assert list(Journal(path)) == [*events, Started("after", Worker("reference", 0), "Calculate")]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from fhi_al.errors import JournalError
 from fhi_al.record.events import Closed, Event, Labelled, Started
 from fhi_al.record.journal import Follower, Journal, Record, read_journal
+from fhi_al.record.outcome import Worker
 
 EVENTS: list[Event] = [
-    Started("label-a", "reference0"),
+    Started("label-a", Worker("reference", 0), "Calculate"),
     Labelled("label-a", "a", -1.5, 0.25),
     Labelled("label-b", "b", -2.5, 0.5, 0.01),
     Closed("finished", 12.0),

@@ -16,6 +16,7 @@ from fhi_al.record.effects import Effect, Sample
 from fhi_al.record.events import Event, Opened, Sampled
 from fhi_al.record.journal import Journal
 from fhi_al.record.labels import LabelStore, StructureStore
+from fhi_al.record.outcome import Worker
 from fhi_al.reference.asi import OUTPUT, AsiEngine
 from fhi_al.run.controller import Controller
 from fhi_al.settings.reference import AsiSettings
@@ -58,8 +59,8 @@ journal = Journal(folder / "journal.jsonl")
 journal.append(opened)
 worker = ReferenceWorker(run_folder, engine, None)  # type: ignore[arg-type]
 channels = [
-    InlineChannel("reference0", worker, reference=True),
-    InlineChannel("ml", Sampler(rules), reference=False),
+    InlineChannel(Worker("reference", 0), worker),
+    InlineChannel(Worker("ML", 0), Sampler(rules)),
 ]
 controller = Controller(step(None, opened), journal, channels)
 controller.run()

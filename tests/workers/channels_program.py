@@ -12,8 +12,9 @@ from fhi_al.handlers.worker import Slices
 from fhi_al.mpi.messages import Patience, gather, share
 from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Labelled
+from fhi_al.record.outcome import Worker
 from fhi_al.workers.channels import MpiChannel
-from fhi_al.workers.serve import FailureChannel, describe_failure, report_failure, serve
+from fhi_al.workers.serve import describe_failure, failures, report_failure, serve
 
 
 class Slow:
@@ -35,7 +36,7 @@ class Slow:
 
 def control(comm: MPI.Comm) -> None:
     channels = [
-        MpiChannel(f"reference{rank - 1}", comm, rank, reference=True, depth=2)
+        MpiChannel(Worker("reference", rank - 1), comm, rank, depth=2)
         for rank in range(1, comm.size)
     ]
     waiting = [Calculate(f"label-{i}", f"{i}", "initial") for i in range(20)]
@@ -50,6 +51,7 @@ def control(comm: MPI.Comm) -> None:
                 assert isinstance(event, Labelled)
                 assert event.key not in seen
                 seen[event.key] = event.energy
+                assert [work.worker for work in event.work] == [channel.worker]
         patience.wait()
     for channel in channels:
         channel.close()
@@ -69,19 +71,18 @@ def idle(comm: MPI.Comm) -> None:
 
 def fail(comm: MPI.Comm) -> None:
     if comm.rank == 0:
-        channel = MpiChannel("reference0", comm, 1, reference=True, depth=2)
+        channel = MpiChannel(Worker("reference", 0), comm, 1, depth=2)
         channel.submit(Calculate("label-break", "break", "initial"))
-        failures = FailureChannel(comm)
         patience = Patience()
-        while not (events := failures.poll()):
+        while not (events := failures(comm)):
             patience.wait()
         (failed,) = events
         print(failed.rank, failed.error, "as asked" in failed.traceback, flush=True)
         comm.Abort(3)
     try:
-        serve(comm, Slow(), lambda: None)
+        serve(comm, Worker("reference", 0), Slow(), lambda: None)
     except RuntimeError as error:
-        report_failure(comm, describe_failure(comm.rank, "reference0", error))
+        report_failure(comm, describe_failure(comm.rank, error))
 
 
 def main() -> None:
@@ -94,11 +95,11 @@ def main() -> None:
         # The controller is gone: the broken rank must end the job by itself.
         if comm.rank == 0:
             time.sleep(60)
-        report_failure(comm, describe_failure(comm.rank, "w", RuntimeError("x")))
+        report_failure(comm, describe_failure(comm.rank, RuntimeError("x")))
     elif comm.rank == 0:
         control(comm)
     else:
-        serve(comm, Slow(), lambda: None)
+        serve(comm, Worker("reference", comm.rank - 1), Slow(), lambda: None)
     assert gather(comm, comm.rank) == list(range(comm.size))
     assert share(comm, {"from": comm.rank}) == {"from": 0}
     sys.stdout.flush()

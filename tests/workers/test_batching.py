@@ -7,6 +7,7 @@ from collections import deque
 import pytest
 
 from fhi_al.record.effects import Calculate, Evaluate
+from fhi_al.record.outcome import Worker
 from fhi_al.workers.batching import MOST_IN_A_ROW, Batching
 
 
@@ -20,9 +21,9 @@ def hand_out(compositions: str) -> str:
     waiting = deque(label(number, which) for number, which in enumerate(compositions))
     got = ""
     while waiting:
-        effect = batching.choose("reference0", waiting[0], list(waiting)[1:])
+        effect = batching.choose(Worker("reference", 0), waiting[0], list(waiting)[1:])
         waiting.remove(effect)
-        batching.note("reference0", effect)
+        batching.note(Worker("reference", 0), effect)
         got += effect.composition
     return got
 
@@ -41,27 +42,27 @@ def test_nothing_waits_for_ever(compositions: str) -> None:
     overtaken = 0
     while waiting:
         oldest = waiting[0]
-        effect = batching.choose("reference0", oldest, list(waiting)[1:])
+        effect = batching.choose(Worker("reference", 0), oldest, list(waiting)[1:])
         waiting.remove(effect)
-        batching.note("reference0", effect)
+        batching.note(Worker("reference", 0), effect)
         overtaken = 0 if effect is oldest else overtaken + 1
         assert overtaken <= MOST_IN_A_ROW
 
 
 def test_each_group_has_its_own() -> None:
     batching = Batching()
-    for group, which in (("reference0", "A"), ("reference1", "B")):
+    for group, which in ((Worker("reference", 0), "A"), (Worker("reference", 1), "B")):
         batching.note(group, label(0, which))
     first, second = label(1, "A"), label(2, "B")
-    assert batching.fits("reference0", first)
-    assert not batching.fits("reference0", second)
-    assert batching.choose("reference1", first, [second]) is second
-    assert batching.choose("reference2", first, [second]) is first
+    assert batching.fits(Worker("reference", 0), first)
+    assert not batching.fits(Worker("reference", 0), second)
+    assert batching.choose(Worker("reference", 1), first, [second]) is second
+    assert batching.choose(Worker("reference", 2), first, [second]) is first
 
 
 def test_other_work_is_left_alone() -> None:
     batching = Batching()
     evaluate = Evaluate("evaluate", "weights", (0,), ())
-    batching.note("ml", evaluate)
-    assert batching.choose("ml", evaluate, [label(0, "A")]) is evaluate
-    assert not batching.fits("ml", evaluate)
+    batching.note(Worker("ML", 0), evaluate)
+    assert batching.choose(Worker("ML", 0), evaluate, [label(0, "A")]) is evaluate
+    assert not batching.fits(Worker("ML", 0), evaluate)

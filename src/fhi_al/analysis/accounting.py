@@ -9,36 +9,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from fhi_al.atoms.structure import FloatArray
-from fhi_al.record import events
+from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Opened
 from fhi_al.record.journal import Record
-from fhi_al.record.outcome import Outcome, Place
+from fhi_al.record.kinds import KINDS, LEADING_TO
+from fhi_al.record.outcome import Outcome, Place, Role, Worker
 
-Role = Literal["ML", "reference", "idle"]
+RankRole: TypeAlias = Role | Literal["idle"]
 
-KINDS: dict[type[Outcome], str] = {
-    events.Isolated: "isolated atoms",
-    events.Labelled: "labels",
-    events.LabelRejected: "labels",
-    events.Sampled: "sampling",
-    events.Advanced: "molecular dynamics",
-    events.Trained: "training",
-    events.Evaluated: "evaluation",
-    events.Exported: "export",
-    events.Imported: "import",
-}
-"""What the work that led to an outcome is called."""
-
+LABELS = KINDS[Calculate].word
 STARTUP = "start-up"
 OTHER_ML = "other ML ranks"
 OTHER_GROUPS = "labels of other groups"
 SAME_RANK = "other work on its rank"
-LABELS = "labels"
 UNKNOWN = "the controller"
 
 
@@ -47,14 +35,14 @@ class Span:
     """A worker was at something.
 
     Attributes:
-        worker: its name.
-        kind: of work, one of `KINDS`.
+        worker: who.
+        kind: of work, in the word of `KINDS`; or `STARTUP`.
         began: seconds since 1970.
         ended: seconds since 1970.
         busy: seconds of that in which it worked.
     """
 
-    worker: str
+    worker: Worker
     kind: str
     began: float
     ended: float
@@ -91,15 +79,10 @@ class RoleUse:
         waiting: rank-seconds without work, by what they waited for.
     """
 
-    role: Role
+    role: RankRole
     rank_seconds: float = 0.0
     busy: dict[str, float] = field(default_factory=dict)
     waiting: dict[str, float] = field(default_factory=dict)
-
-
-def role_of(worker: str) -> Role:
-    """The role of a worker, by its name."""
-    return "ML" if worker.startswith("ml") else "reference"
 
 
 def commands(records: Iterable[Record]) -> list[Command]:
@@ -117,7 +100,7 @@ def commands(records: Iterable[Record]) -> list[Command]:
             command = found[-1]
             command.ended = max(command.ended, record.time)
             if isinstance(event, Outcome):
-                kind = KINDS[type(event)]
+                kind = LEADING_TO[type(event)].word
                 command.spans += [
                     Span(work.worker, kind, work.began, work.ended, work.busy)
                     for work in event.work
@@ -127,7 +110,7 @@ def commands(records: Iterable[Record]) -> list[Command]:
 
 def account(records: Iterable[Record]) -> list[RoleUse]:
     """Add up how the ranks spent their time, role by role; roles that no rank had are left out."""
-    uses: dict[Role, RoleUse] = {}
+    uses: dict[RankRole, RoleUse] = {}
     for command in commands(records):
         _add(command, uses)
     return [uses[role] for role in ("ML", "reference", "idle") if role in uses]
@@ -181,16 +164,16 @@ def _intervals(spans: Iterable[Span]) -> Intervals:
     return Intervals(np.array([(s.began, s.ended) for s in spans], dtype=float).reshape(-1, 2))
 
 
-def _add(command: Command, uses: dict[Role, RoleUse]) -> None:
+def _add(command: Command, uses: dict[RankRole, RoleUse]) -> None:
     window = command.ended - command.began
-    spans: dict[str, list[Span]] = defaultdict(list)
+    spans: dict[Worker, list[Span]] = defaultdict(list)
     for span in command.spans:
         spans[span.worker].append(span)
     reasons: dict[Role, list[tuple[str, Intervals]]] = {
         "ML": _reasons(command, "ML"),
         "reference": _reasons(command, "reference"),
     }
-    ranks: dict[str, int] = defaultdict(int)
+    ranks: dict[Worker, int] = defaultdict(int)
     for place in command.places:
         for worker in place.workers:
             ranks[worker] += 1
@@ -199,16 +182,15 @@ def _add(command: Command, uses: dict[Role, RoleUse]) -> None:
             use.rank_seconds += window
     alone = len(command.places) == 1
     for worker, size in ranks.items():
-        role = role_of(worker)
-        use = uses.setdefault(role, RoleUse(role))
+        use = uses.setdefault(worker.role, RoleUse(worker.role))
         use.rank_seconds += size * window
         for span in spans[worker]:
             _count(use.busy, span.kind, size * span.busy)
         own = _intervals(spans[worker])
         gaps = own.gaps(command.began, command.ended)
-        waited = _explain(gaps, reasons[role])
+        waited = _explain(gaps, reasons[worker.role])
         interrupted = own.seconds - sum(span.busy for span in spans[worker])
-        _count(waited, SAME_RANK if alone or role == "reference" else OTHER_ML, interrupted)
+        _count(waited, SAME_RANK if alone or worker.role == "reference" else OTHER_ML, interrupted)
         for reason, seconds in waited.items():
             _count(use.waiting, reason, size * seconds)
 
@@ -224,9 +206,9 @@ def _reasons(command: Command, role: Role) -> list[tuple[str, Intervals]]:
     Returns:
         Each reason with the time that it, or one before it, explains.
     """
-    ml = [span for span in command.spans if span.worker.startswith("ml")]
+    ml = [span for span in command.spans if span.worker.role == "ML"]
     found: list[tuple[str, list[Span]]] = [
-        (STARTUP, [Span("", "", command.began, command.opened, 0.0)])
+        (STARTUP, [Span(Worker(role, 0), STARTUP, command.began, command.opened, 0.0)])
     ]
     if role == "ML":
         found += [(OTHER_ML, ml), (LABELS, command.spans)]

@@ -12,6 +12,7 @@ from fhi_al.procedures.state import State
 from fhi_al.record.events import Opened, Stage
 from fhi_al.record.journal import Record, read_journal
 from fhi_al.record.labels import LabelStore
+from fhi_al.record.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class FinishedRun:
         )
 
     def _stage(self) -> str:
-        return self.state.stage.replace("_", " ")
+        return STAGES[self.state.stage].name
 
 
 def read_run(directory: Path) -> FinishedRun:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
-from fhi_al.analysis.accounting import KINDS, Role, role_of
+from fhi_al.analysis.accounting import RankRole
 from fhi_al.procedures.state import State
 from fhi_al.record.events import (
     Advanced,
@@ -23,7 +23,8 @@ from fhi_al.record.events import (
     Started,
     Trained,
 )
-from fhi_al.record.outcome import Outcome, Place
+from fhi_al.record.kinds import LEADING_TO
+from fhi_al.record.outcome import Outcome, Place, Worker
 
 INITIAL_STRUCTURES = "initial structures"
 _NEWEST = 41
@@ -118,14 +119,14 @@ class Progress:
         self.clock = self.stage_began = 0.0
         self.costs: dict[Stage, StageCost] = {}
         self.started: dict[str, float] = {}
-        self.ended: dict[str, float] = {}
-        self.roles: dict[Role, Busy] = {}
+        self.ended: dict[Worker, float] = {}
+        self.roles: dict[RankRole, Busy] = {}
         self.measured: dict[int, tuple[float, float]] = {}
         self.trained = 0.0
         self.paces: dict[str, Pace] = {}
         self.farewell: Closed | Failed | None = None
         self._stage: Stage | None = None
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[Worker, int] = {}
 
     def take(self, state: State, event: Event, when: float) -> None:
         """Take in an event.
@@ -173,7 +174,7 @@ class Progress:
         self.farewell = None
         self._sizes = defaultdict(int)
         for place in event.places:
-            roles: set[Role] = {role_of(worker) for worker in place.workers} or {"idle"}
+            roles: set[RankRole] = {worker.role for worker in place.workers} or {"idle"}
             for role in roles:
                 self.roles.setdefault(role, Busy()).ranks += 1
             for worker in place.workers:
@@ -194,8 +195,8 @@ class Progress:
         for work in event.work:
             self.ended[work.worker] = work.ended
             if (size := self._sizes.get(work.worker, 0)) > 0:
-                busy = self.roles[role_of(work.worker)].busy
-                kind = KINDS[type(event)]
+                busy = self.roles[work.worker.role].busy
+                kind = LEADING_TO[type(event)].word
                 busy[kind] = busy.get(kind, 0.0) + size * work.busy
 
 

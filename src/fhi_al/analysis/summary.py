@@ -19,6 +19,7 @@ from fhi_al.procedures.state import State
 from fhi_al.record.events import Errors, Labelled
 from fhi_al.record.files import write_text
 from fhi_al.record.journal import Record
+from fhi_al.record.stages import STAGES
 
 
 @dataclass
@@ -116,7 +117,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         table.add_column(name, justify="right")
     for cost in summary.costs:
         table.add_row(
-            cost.stage.replace("_", " "),
+            STAGES[cost.stage].name,
             f"{cost.wall_seconds:.1f}",
             str(cost.reference_calls),
             f"{cost.reference_seconds:.1f}",

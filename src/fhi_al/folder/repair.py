@@ -16,9 +16,10 @@ from fhi_al.folder.lock import FolderLock, read_holder
 from fhi_al.procedures.run import step
 from fhi_al.procedures.state import State
 from fhi_al.record.codec import to_json
-from fhi_al.record.events import Event, Labelled, Opened
+from fhi_al.record.events import Event, Labelled, Opened, Started
 from fhi_al.record.files import storage_error, sync, write_file
 from fhi_al.record.journal import Record, read_sound_part
+from fhi_al.record.stages import STAGES
 
 _SHOWN = 100
 _LISTED = 12
@@ -211,7 +212,7 @@ def _candidates(found: _Found) -> Iterator[tuple[int, str]]:
         if not inventory.missing(state):
             labels = sum(state.outcomes.values())
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time))
-            yield record.number + 1, f"{when}, {state.stage.replace('_', ' ')}, {labels} labels"
+            yield record.number + 1, f"{when}, {STAGES[state.stage].name}, {labels} labels"
 
 
 def _list(candidates: dict[int, str], size: int) -> None:
@@ -252,6 +253,8 @@ def show(directory: Path, tail: int | None) -> int:
 def _line(event: Event) -> str:
     data = to_json(event)
     kind = data.pop("event")
+    if isinstance(event, Started):
+        data["worker"] = str(event.worker)
     return f"{kind:14s}" + ", ".join(f"{name}: {_short(value)}" for name, value in data.items())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from fhi_al.atoms.structure import Label, Structure
 from fhi_al.errors import UnconvergedError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.handlers.worker import Slices
+from fhi_al.handlers.worker import Slices, handled
 from fhi_al.mpi.messages import share
 from fhi_al.record.effects import Calculate, Effect
 from fhi_al.record.events import Labelled, LabelRejected
@@ -33,8 +33,11 @@ class ReferenceWorker:
         self._comm = comm if engine.parallel else None
 
     def run(self, effect: Effect) -> Slices:
+        """Carry out an effect."""
+        return handled(self, effect)
+
+    def calculate(self, effect: Calculate) -> Slices:
         """Compute a label, unless the store has it already; in one slice."""
-        assert isinstance(effect, Calculate)
         yield
         labels, key = self._folder.labels, effect.key
         structures = self._folder.structures

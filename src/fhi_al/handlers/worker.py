@@ -1,7 +1,8 @@
-"""What a worker is: something that carries out effects, a slice at a time."""
+"""What a worker does: carry out effects, a slice at a time."""
 
 from __future__ import annotations
 
+import pkgutil
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -11,13 +12,14 @@ from typing import Protocol
 from fhi_al.mpi.messages import Patience
 from fhi_al.record.effects import Effect
 from fhi_al.record.events import Event
-from fhi_al.record.outcome import Outcome, Work, clock
+from fhi_al.record.kinds import KINDS
+from fhi_al.record.outcome import Outcome, Work, Worker, clock
 
 Slices = Generator[None, None, Event]
 """Work in small parts: yields between them, returns the event that tells the outcome."""
 
 
-class Worker(Protocol):
+class EffectRunner(Protocol):
     """Something that can carry out effects."""
 
     def run(self, effect: Effect) -> Slices:
@@ -30,8 +32,14 @@ class Worker(Protocol):
         """Let go of libraries and files."""
 
 
-def timed(slices: Slices) -> Slices:
-    """Do work in slices, and note in its outcome when that was and how long it took.
+def handled(runner: EffectRunner, effect: Effect) -> Slices:
+    """Carry out an effect by the handler of its kind, which is imported on first use."""
+    slices: Slices = pkgutil.resolve_name(KINDS[type(effect)].handler)(runner, effect)
+    return slices
+
+
+def timed(slices: Slices, worker: Worker) -> Slices:
+    """Do work in slices, and note in its outcome who did it, when, and how long it took.
 
     Neither the time between slices nor waiting for other ranks counts as work.
     """
@@ -50,14 +58,6 @@ def timed(slices: Slices) -> Slices:
             yield
     if isinstance(event, Outcome):
         # Times to 0.1 ms, as in the journal: more digits only make it longer.
-        own = Work("", round(began, 4), round(clock(), 4), round(busy, 4))
+        own = Work(worker, round(began, 4), round(clock(), 4), round(busy, 4))
         event = replace(event, work=(own, *event.work))
-    return event
-
-
-def signed(event: Event, worker: str) -> Event:
-    """Put a worker's name to the work that it has reported."""
-    if isinstance(event, Outcome) and event.work:
-        own, *others = event.work
-        return replace(event, work=(replace(own, worker=worker), *others))
     return event

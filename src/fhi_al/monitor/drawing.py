@@ -12,9 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fhi_al.analysis.accounting import shares
+from fhi_al.analysis.accounting import LABELS, shares
 from fhi_al.folder.lock import STALE_S
 from fhi_al.monitor.snapshot import Accuracy, Condition, Limit, RoleShare, Snapshot, TrajectoryView
+from fhi_al.record.stages import STAGES
 
 _COLOURS: dict[Condition, str] = {
     "starting": "cyan",
@@ -150,12 +151,12 @@ def _lines(snapshot: Snapshot, bars: bool) -> list[tuple[str, RenderableType]]:
 
 
 def _stage(snapshot: Snapshot) -> str:
-    return snapshot.stage.replace("_", " ")
+    return STAGES[snapshot.stage].name
 
 
 def _now(snapshot: Snapshot) -> str:
     def words(kind: str, count: int) -> str:
-        if kind == "labels":
+        if kind == LABELS:
             return f"{count} label" if count == 1 else f"{count} labels"
         return kind
 

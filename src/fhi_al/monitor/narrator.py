@@ -14,29 +14,9 @@ from fhi_al.procedures.state import State
 from fhi_al.record import events
 from fhi_al.record.events import Event, Stage
 from fhi_al.record.files import storage_error
+from fhi_al.record.stages import STAGES
 
 log = logging.getLogger(__name__)
-
-LOG_FILES: dict[Stage, str] = {
-    "recalculation": "recalculate.log",
-    "atomic_energies": "atomic_energies.log",
-    "import": "AL.log",
-    "initial_dataset": "initial_dataset.log",
-    "converge_initial": "initial_dataset.log",
-    "active_learning": "AL.log",
-    "convergence": "AL.log",
-}
-"""Which file tells of which stage; the names are the manual's."""
-
-_TITLES: dict[Stage, str] = {
-    "recalculation": "Recalculating a dataset",
-    "atomic_energies": "Energies of the isolated atoms",
-    "import": "Taking over data and models",
-    "initial_dataset": "Initial dataset",
-    "converge_initial": "Converging the initial models",
-    "active_learning": "Active learning",
-    "convergence": "Converging the final models",
-}
 
 
 class _LogFile(logging.FileHandler):
@@ -74,7 +54,7 @@ class StageLog(logging.Handler):
 
     def turn_to(self, stage: Stage) -> None:
         """Write to the file of this stage from now on."""
-        path = self._folder / LOG_FILES[stage]
+        path = self._folder / STAGES[stage].log_file
         if self._file is not None:
             if Path(self._file.baseFilename) == path:
                 return
@@ -149,7 +129,7 @@ class Narrator:
         self._stage = state.stage
         self._stage_log = stage_log
         stage_log.turn_to(state.stage)
-        log.info("%s", _TITLES[state.stage])
+        log.info("%s", STAGES[state.stage].title)
 
     def __call__(self, state: State, event: Event) -> None:
         """Tell of an event that the state has just taken."""
@@ -158,12 +138,12 @@ class Narrator:
             log.info("%s", line)
         if state.stage != self._stage:
             if reason := _reason(self._stage, state):
-                log.info("%s ended: %s", _TITLES[self._stage], reason)
+                log.info("%s ended: %s", STAGES[self._stage].title, reason)
             self._stage = state.stage
             if finished(state):
                 return
             self._stage_log.turn_to(state.stage)
-            log.info("%s", _TITLES[state.stage])
+            log.info("%s", STAGES[state.stage].title)
             if state.stage == "active_learning":
                 log.info("%s", describe_threshold(state))
 

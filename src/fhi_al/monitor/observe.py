@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from fhi_al.analysis.accounting import Role, role_of
+from fhi_al.analysis.accounting import LABELS, RankRole
 from fhi_al.analysis.progress import INITIAL_STRUCTURES, Progress, numbers
 from fhi_al.folder.lock import Holder
 from fhi_al.monitor.snapshot import (
@@ -23,20 +23,9 @@ from fhi_al.procedures.run import delivered_members, finished, wanted
 from fhi_al.procedures.state import State, WalkerStatus
 from fhi_al.procedures.threshold import Threshold
 from fhi_al.record.effects import Calculate
-from fhi_al.record.events import Closed, Failed
-
-_WORK = {
-    "isolate": "isolated atoms",
-    "label": "labels",
-    "sample": "sampling",
-    "md": "ab initio MD",
-    "advance": "molecular dynamics",
-    "train": "training",
-    "evaluate": "evaluation",
-    "export": "export",
-    "import": "import",
-}
-"""What an effect is called, by the first part of its id."""
+from fhi_al.record.events import Closed, Failed, Started
+from fhi_al.record.kinds import NAMED
+from fhi_al.record.outcome import Worker
 
 
 def observe(
@@ -113,21 +102,21 @@ def _condition(state: State, progress: Progress, holder: Holder | None) -> tuple
     return "crashed", "it ended without a word: killed, or the machine failed"
 
 
-def _at_work(state: State, progress: Progress) -> list[tuple[str, str, float]]:
-    """Effect, worker and begin of what is being done; a group's second effect waits."""
-    found: dict[str, tuple[str, str, float]] = {}
-    for effect, worker in state.in_flight.items():
-        if effect in progress.started:
-            began = max(progress.started[effect], progress.ended.get(worker, 0.0))
-            found.setdefault(worker, (effect, worker, began))
+def _at_work(state: State, progress: Progress) -> list[tuple[Started, float]]:
+    """What is being done, and since when; a group's second effect waits."""
+    found: dict[Worker, tuple[Started, float]] = {}
+    for started in state.in_flight.values():
+        if started.effect in progress.started:
+            handed_out = progress.started[started.effect]
+            began = max(handed_out, progress.ended.get(started.worker, 0.0))
+            found.setdefault(started.worker, (started, began))
     return list(found.values())
 
 
-def _in_work(at_work: Iterable[tuple[str, str, float]], now: float) -> tuple[InWork, ...]:
+def _in_work(at_work: Iterable[tuple[Started, float]], now: float) -> tuple[InWork, ...]:
     began: dict[str, list[float]] = {}
-    for effect, _, when in at_work:
-        kind = _WORK.get(effect.partition("-")[0].rstrip("0123456789"), effect)
-        began.setdefault(kind, []).append(when)
+    for started, when in at_work:
+        began.setdefault(NAMED[started.kind].word, []).append(when)
     return tuple(
         InWork(kind, len(times), max(now - min(times), 0.0)) for kind, times in began.items()
     )
@@ -135,7 +124,9 @@ def _in_work(at_work: Iterable[tuple[str, str, float]], now: float) -> tuple[InW
 
 def _queue(state: State, *, working: bool) -> LabelQueue:
     in_flight = state.in_flight if working else {}
-    groups = Counter(worker for id, worker in in_flight.items() if id.startswith("label-"))
+    groups = Counter(
+        started.worker for started in in_flight.values() if NAMED[started.kind].word == LABELS
+    )
     waiting = [e for e in wanted(state) if isinstance(e, Calculate) and e.id not in in_flight]
     return LabelQueue(len(groups), groups.total() - len(groups), len(waiting))
 
@@ -228,24 +219,24 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _roles(
-    progress: Progress, at_work: Iterable[tuple[str, str, float]], until: float
+    progress: Progress, at_work: Iterable[tuple[Started, float]], until: float
 ) -> tuple[RoleShare, ...]:
     ranks = Counter(worker for place in progress.places for worker in place.workers)
     # A calculation may take hours, and a record tells of it when it has ended.
     unfinished = sum(
-        ranks[worker] * max(until - began, 0.0)
-        for _, worker, began in at_work
-        if role_of(worker) == "reference"
+        ranks[started.worker] * max(until - began, 0.0)
+        for started, began in at_work
+        if started.worker.role == "reference"
     )
     found = []
-    roles: tuple[Role, ...] = ("ML", "reference", "idle")
+    roles: tuple[RankRole, ...] = ("ML", "reference", "idle")
     for role in roles:
         if (use := progress.roles.get(role)) is None:
             continue
         total = use.rank_seconds + use.ranks * max(until - progress.began, 0.0)
         busy = dict(use.busy)
         if role == "reference":
-            busy["labels"] = busy.get("labels", 0.0) + unfinished
+            busy[LABELS] = busy.get(LABELS, 0.0) + unfinished
         kinds = {kind: seconds / total for kind, seconds in busy.items() if seconds and total}
         found.append(RoleShare(role, use.ranks, min(sum(kinds.values()), 1.0), kinds))
     return tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fhi_al.analysis.accounting import Role
+from fhi_al.analysis.accounting import RankRole
 from fhi_al.procedures.state import WalkerStatus
 from fhi_al.record.events import Goal, Stage
 
@@ -140,7 +140,7 @@ class RoleShare:
         kinds: likewise, by kind of work.
     """
 
-    role: Role
+    role: RankRole
     ranks: int
     busy: float
     kinds: dict[str, float]

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from fhi_al.run.opening import opening
 from fhi_al.settings import Inputs, load_inputs
 from fhi_al.workers.channels import Channel
 from fhi_al.workers.crew import Crew, RankPlan, layout_for
-from fhi_al.workers.serve import describe_failure, report_failure
+from fhi_al.workers.serve import describe_failure, failures, report_failure
 
 if TYPE_CHECKING:
     from fhi_al.md.driver import Driver
@@ -97,7 +98,7 @@ class _DryRun:
                 try:
                     crew.work(lambda: None)
                 except Exception as error:
-                    report_failure(self._comm, describe_failure(self._rank, crew.role, error))
+                    report_failure(self._comm, describe_failure(self._rank, error))
             peaks = gather(self._comm, peak_memory_mb())
             outcome = share(self._comm, outcome)
             if isinstance(outcome, FhiAlError):
@@ -167,7 +168,7 @@ class _DryRun:
         compiles = device == "cpu" and not inputs.eager
         sampler = self._sampler(plan, device)
         log.info("All input files are fine. Trying the reference ...")
-        reference = try_reference(folder, channels)
+        reference = try_reference(folder, channels, partial(failures, self._comm))
         log.info("Trying molecular dynamics and training ...")
         sample_step_s = try_sampling(folder, sampler) if sampler is not None else 0.0
         models = try_models(

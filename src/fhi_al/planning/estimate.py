@@ -11,12 +11,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from fhi_al.analysis.accounting import LABELS
 from fhi_al.planning.costs import Costs, RankSplit, WorkSizes
 from fhi_al.planning.forecast import Forecast, forecast
 from fhi_al.planning.trial import LabelTrial, ModelTrial
 from fhi_al.procedures.rules import Rules
 from fhi_al.record.events import Opened
 from fhi_al.record.outcome import Place
+from fhi_al.record.stages import STAGES
 from fhi_al.workers.layout import Layout
 from fhi_al.workers.placement import describe_places
 
@@ -27,7 +29,6 @@ COMPILED_SPEEDUP = 4.0
 _WORTH = 0.9
 """A layout is named as better where it takes less than this part of the time."""
 _WIDTH = 100
-_LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _print_expected(trial: Trial, expected: Forecast, console: Console) -> None:
     table.add_column("stage")
     for name in ("reference calls", "wall time", "core-hours", *(["GPU-hours"] * bool(gpus))):
         table.add_column(name, justify="right")
-    rows = [(s.stage.replace("_", " "), s.calls, s.wall_s) for s in expected.stages]
+    rows = [(STAGES[s.stage].name, s.calls, s.wall_s) for s in expected.stages]
     for name, calls, wall in (*rows, ("in all", expected.calls, expected.wall_s)):
         if name == "in all":
             table.add_section()
@@ -183,9 +184,9 @@ def assumptions(trial: Trial, expected: Forecast) -> Iterator[str]:
 
 def advice(trial: Trial, expected: Forecast) -> Iterator[str]:
     """What takes the time, and which layout would take less."""
-    labels = expected.busy_s.get(_LABELS, 0.0)
+    labels = expected.busy_s.get(LABELS, 0.0)
     others = sorted(
-        ((s, kind) for kind, s in expected.busy_s.items() if kind != _LABELS and s > 0),
+        ((s, kind) for kind, s in expected.busy_s.items() if kind != LABELS and s > 0),
         reverse=True,
     )
     ml = sum(seconds for seconds, _ in others)

@@ -14,7 +14,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from fhi_al.analysis.accounting import KINDS
 from fhi_al.planning.costs import Costs, RankSplit, Rates, WorkSizes
 from fhi_al.procedures.active_learning import settled as active_learning_settled
 from fhi_al.procedures.rules import Rules
@@ -46,6 +45,8 @@ from fhi_al.record.events import (
     Started,
     Trained,
 )
+from fhi_al.record.kinds import KINDS, role_of
+from fhi_al.record.outcome import Worker
 from fhi_al.workers.simulated import SimulatedWorker
 
 SCATTER = 0.35
@@ -57,6 +58,7 @@ Source: the ethanol example, where it is 0.22 to 0.42, and the mean falls as 1/s
 
 _MAX_SECONDS = 30.0
 _QUEUE_DEPTH = 2
+_ML = Worker("ML", 0)
 _MAX_EVENTS = 200_000
 
 
@@ -262,10 +264,11 @@ def forecast(
     state = step(None, replace(opened, settings=settings))
     waiter = _Waiter(state.rules, costs, shape, split)
     depth = _QUEUE_DEPTH if state.rules.asynchronous and not split.alone else 1
-    free_at = {"ml": startup_s, **{f"reference{g}": startup_s for g in range(len(split.groups))}}
-    held: Counter[str] = Counter()
+    groups = [Worker("reference", number) for number in range(len(split.groups))]
+    free_at = dict.fromkeys([_ML, *groups], startup_s)
+    held: Counter[Worker] = Counter()
     busy: dict[str, float] = defaultdict(float)
-    coming: list[tuple[float, int, str, Event]] = []
+    coming: list[tuple[float, int, Worker, Event]] = []
     stages: dict[Stage, StageForecast] = {}
     order = itertools.count()
     now = startup_s
@@ -273,18 +276,18 @@ def forecast(
     for _ in range(_MAX_EVENTS):
         if finished(state) or state.failure:
             break
-        for effect, worker in _handed_out(state, held, depth, split):
-            state = step(state, Started(effect.id, worker))
+        for effect, worker in _handed_out(state, held, depth, groups):
+            state = step(state, Started(effect.id, worker, type(effect).__name__))
             held[worker] += 1
             if isinstance(effect, Calculate):
-                seconds = costs.label_on(split.groups[int(worker.removeprefix("reference"))])
+                seconds = costs.label_on(split.groups[worker.number])
                 event: Event = Labelled(effect.id, effect.key, -1.0, seconds)
                 reference_s += seconds
             else:
                 event, seconds = waiter.take(effect)
-            busy[KINDS[type(event)]] += seconds  # type: ignore[index]
+            busy[KINDS[type(effect)].word] += seconds
             # With one rank, all workers are the same.
-            resource = "ml" if split.alone else worker
+            resource = _ML if split.alone else worker
             free_at[resource] = max(now, free_at[resource]) + seconds
             heapq.heappush(coming, (free_at[resource], next(order), worker, event))
         if not coming:
@@ -308,20 +311,19 @@ def forecast(
 
 
 def _handed_out(
-    state: State, held: Counter[str], depth: int, split: RankSplit
-) -> list[tuple[Effect, str]]:
+    state: State, held: Counter[Worker], depth: int, groups: Sequence[Worker]
+) -> list[tuple[Effect, Worker]]:
     """The effects that the controller would submit now, with their workers."""
-    groups = [f"reference{number}" for number in range(len(split.groups))]
-    chosen: list[tuple[Effect, str]] = []
+    chosen: list[tuple[Effect, Worker]] = []
     taken = Counter(held)
     for effect in wanted(state):
         if effect.id in state.in_flight:
             continue
         if not state.rules.asynchronous and (chosen or state.in_flight):
             break
-        workers: Sequence[str] = groups if isinstance(effect, Calculate) else ("ml",)
-        worker = min(workers, key=lambda name: taken[name])
-        if taken[worker] < (depth if isinstance(effect, Calculate) else 1):
+        computed = role_of(effect) == "reference"
+        worker = min(groups if computed else [_ML], key=lambda one: taken[one])
+        if taken[worker] < (depth if computed else 1):
             taken[worker] += 1
             chosen.append((effect, worker))
     return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,21 +76,24 @@ class ModelTrial:
     weights: bool
 
 
-def try_reference(folder: RunFolder, channels: Sequence[Channel]) -> LabelTrial:
+def try_reference(
+    folder: RunFolder, channels: Sequence[Channel], failures: Callable[[], Sequence[Failed]]
+) -> LabelTrial:
     """Compute a structure with each reference group at the same time, and another if it is quick.
 
     Args:
         folder: in which nothing is kept.
         channels: to all workers.
+        failures: what ranks that broke down have told since the last call.
 
     Raises:
         FhiAlError: the reference has no result for the geometry.
         WorkerError: a rank broke down.
     """
-    groups = [channel for channel in channels if channel.reference]
+    groups = [channel for channel in channels if channel.worker.role == "reference"]
     rounds: list[list[Labelled]] = []
     for number in range(3):
-        rounds.append(_label(folder, channels, groups, number * len(groups)))
+        rounds.append(_label(folder, groups, number * len(groups), failures))
         if max(event.seconds for event in rounds[-1]) > _SHORT_S:
             break
     later = [event.seconds for events in rounds[1:] for event in events]
@@ -103,7 +106,10 @@ def try_reference(folder: RunFolder, channels: Sequence[Channel]) -> LabelTrial:
 
 
 def _label(
-    folder: RunFolder, channels: Sequence[Channel], groups: Sequence[Channel], first: int
+    folder: RunFolder,
+    groups: Sequence[Channel],
+    first: int,
+    failures: Callable[[], Sequence[Failed]],
 ) -> list[Labelled]:
     for index, group in enumerate(groups, start=first):
         structure = _shaken(folder, index)
@@ -112,10 +118,10 @@ def _label(
     events: list[Labelled] = []
     patience = Patience()
     while len(events) < len(groups):
-        found = [event for channel in channels for event in channel.poll()]
+        for failed in failures():
+            raise WorkerError(failed)
+        found = [event for group in groups for event in group.poll()]
         for event in found:
-            if isinstance(event, Failed):
-                raise WorkerError(event)
             if isinstance(event, LabelRejected):
                 raise FhiAlError(
                     "the reference has no result for geometry.in with its atoms displaced by "

@@ -64,7 +64,7 @@ def step(state: State | None, event: Event) -> State:
     elif state is None:
         raise ValueError(f"a journal begins with Opened, not {type(event).__name__}")
     elif isinstance(event, Started):
-        state.in_flight[event.effect] = event.worker
+        state.in_flight[event.effect] = event
     elif isinstance(event, Died):
         if (rejected := died(state, event)) is not None:
             _take(state, rejected)

@@ -16,6 +16,7 @@ from fhi_al.record.events import (
     MemberState,
     RejectionKind,
     Stage,
+    Started,
 )
 
 WalkerStatus = Literal["running", "labelling", "training", "finished"]
@@ -193,7 +194,7 @@ class State:
         retries: keys of rejected structures that the user wants to be tried again.
         deaths: key -> the marks of library deaths, of structures that have no outcome yet.
         energies: chemical formula -> the energies of its labels in eV, sorted.
-        in_flight: effects handed out by this command and not finished, with their workers.
+        in_flight: effects handed out by this command and not finished, by id.
         n_trained: trainings so far, which number the checkpoints; likewise the other counts.
         exported: stages whose files are written.
         dataset: key -> composition of the structures to be recalculated; None: not known yet.
@@ -214,7 +215,7 @@ class State:
     retries: dict[str, None] = field(default_factory=dict)
     deaths: dict[str, list[str]] = field(default_factory=dict)
     energies: dict[str, list[float]] = field(default_factory=dict)
-    in_flight: dict[str, str] = field(default_factory=dict)
+    in_flight: dict[str, Started] = field(default_factory=dict)
     weights: str | None = None
     members: tuple[MemberState, ...] = ()
     n_trained: int = 0

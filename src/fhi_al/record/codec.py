@@ -88,6 +88,8 @@ def _reader(hint: Any) -> _Reader | None:
     if origin in (Union, types.UnionType):
         inner = next(_reader(arg) for arg in args if arg is not type(None))
         return inner and (lambda data: None if data is None else inner(data))
+    if isinstance(hint, type) and issubclass(hint, tuple):
+        return lambda data: hint(*data)
     if dataclasses.is_dataclass(hint):
         return functools.partial(_build, typing.cast(type, hint))
     return None

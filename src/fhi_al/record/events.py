@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from fhi_al.record.outcome import Outcome, Place
+from fhi_al.record.outcome import Outcome, Place, Worker
 
 Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies", "recalculate"]
 Stage = Literal[
@@ -80,10 +80,17 @@ class Opened:
 
 @dataclass(frozen=True)
 class Started:
-    """An effect was handed to a worker. Without an outcome later, it was cut off."""
+    """An effect was handed to a worker. Without an outcome later, it was cut off.
+
+    Attributes:
+        effect: its id.
+        worker: who is to do it.
+        kind: of effect: the name of its class.
+    """
 
     effect: str
-    worker: str
+    worker: Worker
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -359,9 +366,8 @@ class Imported(Outcome):
 
 @dataclass(frozen=True)
 class Failed:
-    """A rank broke down; the run ends."""
+    """A rank broke down; the run ends. What it was there for, `Opened.places` tells."""
 
-    worker: str
     host: str
     rank: int
     error: str

@@ -25,6 +25,7 @@ from fhi_al.errors import JournalError
 from fhi_al.record.codec import from_json, to_json
 from fhi_al.record.events import Event
 from fhi_al.record.files import storage_error, sync
+from fhi_al.record.upgrade import upgrade
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _decode(body: bytes, number: int) -> Record:
     try:
         data = json.loads(body.decode())  # of bytes, it would guess the encoding
         when = data.pop("t")
-        return Record(number, float(when), from_json(data))
+        return Record(number, float(when), from_json(upgrade(data)))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"it is whole, but not of this version: {error}") from None
 

@@ -1,13 +1,15 @@
 """Who did what, and when: a part of every outcome, so that the journal tells how ranks were used.
 
-The worker says when it worked, its channel says who it is. A journal without any of this, written
-by an earlier version, is read as before.
+A journal without any of this, written by an earlier version, is read as before.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Role = Literal["ML", "reference"]
 
 _LOADED = time.monotonic()
 _EPOCH = time.time() - _LOADED
@@ -23,20 +25,34 @@ def since_start() -> float:
     return time.monotonic() - _LOADED
 
 
+class Worker(NamedTuple):
+    """Something that carries out effects. As text, which is never read again, it is `ML 0`.
+
+    Attributes:
+        role: what it does, of the roles in `kinds.KINDS`.
+        number: of the ML rank (0 comes with the controller), or of the group of reference ranks.
+    """
+
+    role: Role
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.number}"
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a rank runs, and as what.
 
     Attributes:
         host: name of its node.
-        workers: that it is, or is part of, as `Started` names them: `ml` (which comes with the
-            controller), `ml1`, ..., `reference0`, ...; none: the rank has nothing to do.
+        workers: that it is, or is part of; none: the rank has nothing to do.
         device: where its models or its reference calculations run.
         threads: that it uses.
     """
 
     host: str
-    workers: tuple[str, ...]
+    workers: tuple[Worker, ...]
     device: str
     threads: int
 
@@ -46,14 +62,14 @@ class Work:
     """One worker's part in an outcome.
 
     Attributes:
-        worker: its name; all ranks of a reference group work together under one.
+        worker: who; all ranks of a reference group are one.
         began: seconds since 1970.
         ended: seconds since 1970.
         busy: seconds of that in which it worked: it may have waited for other ranks, or shared its
             rank with another worker.
     """
 
-    worker: str
+    worker: Worker
     began: float
     ended: float
     busy: float

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from fhi_al.record.events import Candidate, Stage
+from fhi_al.record.stages import STAGES
 from fhi_al.report.charts import (
     MOST_POINTS,
     Axis,
@@ -27,12 +28,13 @@ from fhi_al.report.charts import (
 from fhi_al.report.story import Answer, Story
 from fhi_al.report.walk_charts import REASONS
 
-_STAGES: dict[Stage, tuple[str, Color]] = {
-    "initial_dataset": ("initial dataset", "sky"),
-    "converge_initial": ("convergence on it", "purple"),
-    "active_learning": ("active learning", "blue"),
-    "convergence": ("final convergence", "green"),
+_COLORS: dict[Stage, Color] = {
+    "initial_dataset": "sky",
+    "converge_initial": "purple",
+    "active_learning": "blue",
+    "convergence": "green",
 }
+"""Of the stages that train, in their order."""
 
 _USES: dict[str, tuple[str, Color]] = {
     "train": ("training", "blue"),
@@ -69,10 +71,10 @@ def learning_curve(story: Story) -> Chart | None:
         series.append(Line(calls, lows, "best and worst member", "grey", thin=True))
         series.append(Line(calls, highs, "best and worst member", "grey", thin=True))
         means = array(v.mean() for v in values)
-        for stage, (name, color) in _STAGES.items():
+        for stage, color in _COLORS.items():
             mine = np.array([lesson.stage == stage for lesson in story.lessons])
             if mine.any():
-                series.append(Points(calls[mine], means[mine], name, color, size=6))
+                series.append(Points(calls[mine], means[mine], STAGES[stage].name, color, size=6))
         if attribute == "force_maes":
             series.append(Level(target, f"target ({target:g} meV/Å)", "red"))
         panels.append(

@@ -21,6 +21,7 @@ from fhi_al.procedures.state import State
 from fhi_al.record.events import Opened
 from fhi_al.record.files import write_text
 from fhi_al.record.journal import Record, read_journal
+from fhi_al.record.stages import STAGES
 from fhi_al.report import to_matplotlib
 from fhi_al.report.charts import Chart
 from fhi_al.report.citations import BIBTEX, cited
@@ -236,7 +237,7 @@ def _costs(summary: Summary) -> str:
         ["stage", "wall time", "reference calls", "reference time"],
         [
             [
-                cost.stage.replace("_", " "),
+                STAGES[cost.stage].name,
                 duration_in_words(cost.wall_seconds),
                 str(cost.reference_calls),
                 duration_in_words(cost.reference_seconds),

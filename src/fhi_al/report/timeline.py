@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from fhi_al.analysis.accounting import KINDS, STARTUP, Command, Span, commands
-from fhi_al.report.charts import Axis, Chart, Color, Panel, Series, Spans, array
+from fhi_al.analysis.accounting import STARTUP, Command, Span, commands
+from fhi_al.record.outcome import Worker
+from fhi_al.report.charts import Axis, Chart, Color, Panel, Spans, array
 from fhi_al.report.story import Story
 
-_KINDS: dict[str, Color] = {
-    "labels": "green",
-    "isolated atoms": "green",
-    "molecular dynamics": "blue",
-    "training": "orange",
-    "sampling": "sky",
-    "evaluation": "purple",
-    "export": "purple",
-    "import": "purple",
-    STARTUP: "grey",
+_SHOWN: dict[str, tuple[str, Color]] = {
+    STARTUP: (STARTUP, "grey"),
+    "isolated atoms": ("labels", "green"),
+    "labels": ("labels", "green"),
+    "sampling": ("sampling", "sky"),
+    "molecular dynamics": ("molecular dynamics", "blue"),
+    "training": ("training", "orange"),
+    "evaluation": ("evaluation, export", "purple"),
+    "export": ("evaluation, export", "purple"),
+    "import": ("evaluation, export", "purple"),
 }
+"""Kind of work, in its word -> what it is shown as, in the order of the legend."""
+
+_OTHER: Color = "red"
+"""Of other kinds, each under its own word."""
 
 
 def timeline(story: Story) -> Chart | None:
@@ -31,31 +36,18 @@ def timeline(story: Story) -> Chart | None:
     unit, seconds = ("h", 3600.0) if length > 7200 else ("min", 60.0)
     if length < 600:
         unit, seconds = "s", 1.0
-    spans: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    series: dict[tuple[str, Color], list[tuple[str, float, float]]] = {
+        shown: [] for shown in _SHOWN.values()
+    }
     rows = _rank_names(found)
     offset = 0.0
     for command in found:
         shift = offset - command.began
         for span in _merged(command, 2 * length / 3000):
             if span.worker in rows:
-                spans[span.kind].append((rows[span.worker], span.began + shift, span.ended + shift))
+                mine = series.setdefault(_SHOWN.get(span.kind, (span.kind, _OTHER)), [])
+                mine.append((rows[span.worker], span.began + shift, span.ended + shift))
         offset += command.ended - command.began
-    order = [STARTUP, *dict.fromkeys(KINDS.values())]
-    names: dict[str, str] = {kind: _kind_name(kind) for kind in order}
-    series: list[Series] = []
-    for name in dict.fromkeys(names.values()):
-        mine = [span for kind in order if names[kind] == name for span in spans.get(kind, ())]
-        if mine:
-            kind = next(kind for kind in order if names[kind] == name)
-            series.append(
-                Spans(
-                    tuple(row for row, _, _ in mine),
-                    array(began / seconds for _, began, _ in mine),
-                    array((ended - began) / seconds for _, began, ended in mine),
-                    name,
-                    _KINDS[kind],
-                )
-            )
     shown = tuple(dict.fromkeys(rows.values()))
     return Chart(
         "timeline",
@@ -67,7 +59,17 @@ def timeline(story: Story) -> Chart | None:
             Panel(
                 Axis(f"wall time / {unit}", span=(0.0, length / seconds)),
                 Axis(""),
-                tuple(series),
+                tuple(
+                    Spans(
+                        tuple(row for row, _, _ in mine),
+                        array(began / seconds for _, began, _ in mine),
+                        array((ended - began) / seconds for _, began, ended in mine),
+                        name,
+                        color,
+                    )
+                    for (name, color), mine in series.items()
+                    if mine
+                ),
                 rows=shown,
             ),
         ),
@@ -75,27 +77,16 @@ def timeline(story: Story) -> Chart | None:
     )
 
 
-def _kind_name(kind: str) -> str:
-    if kind in ("labels", "isolated atoms"):
-        return "labels"
-    return "evaluation, export" if kind in ("evaluation", "export", "import") else kind
-
-
-def _rank_names(found: Sequence[Command]) -> dict[str, str]:
+def _rank_names(found: Sequence[Command]) -> dict[Worker, str]:
     """Worker -> what its row is called, the ML ranks first."""
-    ranks: Counter[str] = Counter()
+    ranks: Counter[Worker] = Counter()
     for command in found:
-        here: Counter[str] = Counter(w for place in command.places for w in place.workers)
+        here: Counter[Worker] = Counter(w for place in command.places for w in place.workers)
         ranks |= here
-    ordered = sorted(ranks, key=lambda w: (not w.startswith("ml"), len(w), w))
-    names = {}
-    for worker in ordered:
-        if worker.startswith("ml"):
-            names[worker] = f"ML {worker.removeprefix('ml') or '0'}"
-        else:
-            size = f" ({ranks[worker]} ranks)" if ranks[worker] > 1 else ""
-            names[worker] = f"reference {worker.removeprefix('reference')}{size}"
-    return names
+    return {
+        worker: f"{worker} ({size} ranks)" if size > 1 else str(worker)
+        for worker, size in sorted(ranks.items())
+    }
 
 
 def _merged(command: Command, gap: float) -> Iterator[Span]:
@@ -105,7 +96,7 @@ def _merged(command: Command, gap: float) -> Iterator[Span]:
         for place in command.places
         for worker in place.workers
     ]
-    lists: dict[tuple[str, str], list[Span]] = defaultdict(list)
+    lists: dict[tuple[Worker, str], list[Span]] = defaultdict(list)
     for span in [*startup, *command.spans]:
         lists[span.worker, span.kind].append(span)
     for (worker, kind), spans in lists.items():

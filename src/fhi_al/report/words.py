@@ -221,10 +221,9 @@ def _on_ranks(story: Story, summary: Summary) -> Iterator[str]:
     workers = {worker for place in story.last.places for worker in place.workers}
     for use in summary.roles:
         share = sum(use.busy.values()) / use.rank_seconds if use.rank_seconds else 1.0
-        prefix = "ml" if use.role == "ML" else "reference"
         if use.role == "idle":
             yield "Some ranks had nothing to do in the whole run."
-        elif share < 0.3 and sum(worker.startswith(prefix) for worker in workers) > 1:
+        elif share < 0.3 and sum(worker.role == use.role for worker in workers) > 1:
             yield (
                 f"The {use.role} ranks were busy for {100 * share:.0f} % of their time; a layout "
                 "with fewer of them would waste less."

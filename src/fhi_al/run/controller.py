@@ -16,6 +16,7 @@ from fhi_al.procedures.state import State
 from fhi_al.record.effects import Effect, Evaluate, Export, Train
 from fhi_al.record.events import Closed, Event, Failed, Started
 from fhi_al.record.journal import Journal
+from fhi_al.record.kinds import role_of
 from fhi_al.run.remembered import Remembered
 from fhi_al.run.walltime import Walltime
 from fhi_al.workers.batching import Batching
@@ -50,6 +51,7 @@ class Controller:
         stop: says why to stop, when the run is asked to.
         walltime: nothing is begun that would not end in time.
         finish_reference: reference calculations in work are waited for, however long they take.
+        failures: what ranks that broke down have told since the last call.
         look: called between two looks at the channels; for what shows the run to the user.
 
     Attributes:
@@ -66,6 +68,7 @@ class Controller:
         stop: Callable[[], str | None] = lambda: None,
         walltime: Walltime | None = None,
         finish_reference: bool = False,
+        failures: Callable[[], Sequence[Failed]] = lambda: (),
         look: Look = lambda: None,
     ) -> None:
         self.state = state
@@ -77,6 +80,7 @@ class Controller:
         self._stop = stop
         self._walltime = walltime or Walltime(None, 0.0)
         self._finish_reference = finish_reference
+        self._failures = failures
         self._look = look
         self._too_late = False
         self._closed = False
@@ -98,7 +102,7 @@ class Controller:
             if not self._closed:
                 # What was in work is not to blame. Of the journal itself, more can't be asked.
                 with contextlib.suppress(StorageError):
-                    self.journal.append(describe_failure(0, "controller", error))
+                    self.journal.append(describe_failure(0, error))
             raise
 
     def _run(self) -> None:
@@ -134,7 +138,8 @@ class Controller:
 
     def _poll(self, channels: Iterable[Channel]) -> list[Event]:
         self._look()
-        events = [event for channel in channels for event in channel.poll()]
+        events: list[Event] = [*self._failures()]
+        events += (event for channel in channels for event in channel.poll())
         if events:
             self.record(*events)
         for event in events:
@@ -158,7 +163,8 @@ class Controller:
         came = False
         while busy := [channel for channel in self.channels if not channel.idle]:
             if time.monotonic() > deadline and not (
-                self._finish_reference and any(channel.reference for channel in busy)
+                self._finish_reference
+                and any(channel.worker.role == "reference" for channel in busy)
             ):
                 break
             if self._poll(self.channels):
@@ -193,11 +199,14 @@ class Controller:
             if sequential and (chosen or self.state.in_flight):
                 break
             effect = waiting.popleft()
-            able = [channel for channel in free if channel.takes(effect)]
+            able = [channel for channel in free if channel.worker.role == role_of(effect)]
             if not able:
                 continue
-            channel = max(able, key=lambda c: (free_slots[c], self._batching.fits(c.name, effect)))
-            better = effect if sequential else self._batching.choose(channel.name, effect, waiting)
+            channel = max(
+                able, key=lambda c: (free_slots[c], self._batching.fits(c.worker, effect))
+            )
+            worker = channel.worker
+            better = effect if sequential else self._batching.choose(worker, effect, waiting)
             if better is not effect:
                 waiting.remove(better)
                 waiting.appendleft(effect)
@@ -208,13 +217,18 @@ class Controller:
                 if sequential:
                     break  # what comes next in line has to wait for it
                 continue
-            self._batching.note(channel.name, effect)
+            self._batching.note(worker, effect)
             free_slots[channel] -= 1
             if not free_slots[channel]:
                 free.remove(channel)
             chosen.append((effect, channel))
         if chosen:
-            self.record(*(Started(effect.id, channel.name) for effect, channel in chosen))
+            self.record(
+                *(
+                    Started(effect.id, channel.worker, type(effect).__name__)
+                    for effect, channel in chosen
+                )
+            )
         for effect, channel in chosen:
             channel.submit(_snapshot(effect))
 

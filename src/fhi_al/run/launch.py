@@ -40,7 +40,7 @@ from fhi_al.settings import load_inputs
 from fhi_al.workers.channels import Channel
 from fhi_al.workers.crew import Crew, RankPlan
 from fhi_al.workers.placement import describe_places
-from fhi_al.workers.serve import describe_failure, report_failure
+from fhi_al.workers.serve import describe_failure, failures, report_failure
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class _Launch:
             try:
                 crew.work(Forwarder(self._signals, self._comm))
             except Exception as error:
-                report_failure(self._comm, describe_failure(self._rank, crew.role, error))
+                report_failure(self._comm, describe_failure(self._rank, error))
         remove_empty(folder.reference)
         peaks = gather(self._comm, peak_memory_mb())
         if self._rank == 0:
@@ -264,6 +264,7 @@ class _Launch:
             stop=StopRequests(self._signals, self._comm, walltime.is_up),
             walltime=walltime,
             finish_reference=plan.inputs.al.misc.finish_reference,
+            failures=partial(failures, self._comm),
             look=view.look,
         )
         try:

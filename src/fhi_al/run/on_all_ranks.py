@@ -58,7 +58,7 @@ def on_all_ranks(work: Callable[[Any], int], keep: Callable[[str], str]) -> int:
         log.error("rank %d on %s: %s%s", failed.rank, failed.host, failed.error, details)
     except Exception as error:
         if comm is not None and comm.rank != 0:
-            report_failure(comm, describe_failure(comm.rank, "worker", error))
+            report_failure(comm, describe_failure(comm.rank, error))
         where = keep(traceback.format_exc())
         log.error("internal error: %s: %s (details: %s)", type(error).__name__, error, where)
     if comm is not None and comm.size > 1:

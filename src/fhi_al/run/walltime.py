@@ -8,17 +8,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from fhi_al.record.effects import Advance, Effect, Evaluate, Export, Sample, Train
-from fhi_al.record.events import (
-    Advanced,
-    Evaluated,
-    Event,
-    Exported,
-    Labelled,
-    LabelRejected,
-    Sampled,
-    Trained,
-)
+from fhi_al.record.effects import Effect
+from fhi_al.record.events import Event
+from fhi_al.record.kinds import KINDS, LEADING_TO, Kind
+from fhi_al.record.outcome import Outcome
 
 _LARGEST_MARGIN_S = 30.0
 _NEWEST = 20
@@ -77,23 +70,24 @@ class Walltime:
         self.end, self.source = end, source
         # Enough to stop in: what is in work ends or is given up, files are closed.
         self.margin = 0.0 if end is None else min(_LARGEST_MARGIN_S, 0.2 * (end - started))
-        self._seconds: dict[str, deque[float]] = {}
+        self._seconds: dict[Kind, deque[float]] = {}
 
     def learn(self, events: Iterable[Event]) -> None:
         """Take note of how long things took."""
         for event in events:
-            if isinstance(event, (Labelled, LabelRejected)):
-                if event.seconds > 0:
-                    self._note("Calculate", event.seconds)
-            elif isinstance(event, Trained):
-                self._note("Train", event.seconds / max(event.epochs, 1))
-            elif isinstance(event, (Advanced, Sampled, Evaluated, Exported)):
-                self._note(_ASKED_BY[type(event)], event.seconds)
+            if not isinstance(event, Outcome):
+                continue
+            kind = LEADING_TO[type(event)]
+            # A label that was in the store already took no time.
+            if kind.duration and (seconds := kind.duration.of_one(event)) > 0:
+                self._seconds.setdefault(kind, deque(maxlen=_NEWEST)).append(seconds)
 
     def expected(self, effect: Effect) -> float:
         """How long an effect takes, in seconds, by the longest of those like it; 0 if unknown."""
-        seconds = max(self._seconds.get(type(effect).__name__, (0.0,)))
-        return seconds * effect.epochs if isinstance(effect, Train) else seconds
+        kind = KINDS[type(effect)]
+        if kind.duration is None or kind not in self._seconds:
+            return 0.0
+        return kind.duration.how_many(effect) * max(self._seconds[kind])
 
     def has_time_for(self, effect: Effect, ahead: int = 0) -> bool:
         """Whether an effect can be expected to end in time.
@@ -110,14 +104,3 @@ class Walltime:
 
     def _left(self) -> float:
         return float("inf") if self.end is None else self.end - self.margin - time.time()
-
-    def _note(self, kind: str, seconds: float) -> None:
-        self._seconds.setdefault(kind, deque(maxlen=_NEWEST)).append(seconds)
-
-
-_ASKED_BY: dict[type, str] = {
-    Advanced: Advance.__name__,
-    Sampled: Sample.__name__,
-    Evaluated: Evaluate.__name__,
-    Exported: Export.__name__,
-}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fhi_al.record.effects import Calculate, Effect
+from fhi_al.record.outcome import Worker
 
 MOST_IN_A_ROW = 8
 """Labels of one composition that a group gets while one of another waits longer."""
@@ -14,13 +15,13 @@ class Batching:
     """What each group had last."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[str, int]] = {}
+        self._last: dict[Worker, tuple[str, int]] = {}
 
-    def fits(self, group: str, effect: Effect) -> bool:
+    def fits(self, group: Worker, effect: Effect) -> bool:
         """Whether a group's engine is at an effect's composition already."""
         return isinstance(effect, Calculate) and self._at(group)[0] == effect.composition
 
-    def choose(self, group: str, effect: Effect, others: Iterable[Effect]) -> Effect:
+    def choose(self, group: Worker, effect: Effect, others: Iterable[Effect]) -> Effect:
         """What a group is to get.
 
         Args:
@@ -38,12 +39,12 @@ class Batching:
             return effect
         return next((other for other in others if self.fits(group, other)), effect)
 
-    def note(self, group: str, effect: Effect) -> None:
+    def note(self, group: Worker, effect: Effect) -> None:
         """Remember what a group has got."""
         if isinstance(effect, Calculate):
             composition, in_a_row = self._at(group)
             same = composition == effect.composition
             self._last[group] = (effect.composition, in_a_row + 1 if same else 1)
 
-    def _at(self, group: str) -> tuple[str, int]:
+    def _at(self, group: Worker) -> tuple[str, int]:
         return self._last.get(group, ("", 0))

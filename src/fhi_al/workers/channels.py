@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fhi_al.handlers.worker import Slices, Worker, signed, timed
+from fhi_al.handlers.worker import EffectRunner, Slices, timed
 from fhi_al.mpi.messages import TAG_EFFECT, TAG_EVENT, wait
-from fhi_al.record.effects import Calculate, Effect
+from fhi_al.record.effects import Effect
 from fhi_al.record.events import Event
+from fhi_al.record.outcome import Worker
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,10 @@ class Channel(Protocol):
     """The controller's end of the way to one worker.
 
     Attributes:
-        name: of the worker, as the journal has it.
-        reference: whether it does reference calculations.
+        worker: at its other end, which does the effects of its role.
     """
 
-    name: str
-    reference: bool
+    worker: Worker
 
     @property
     def free_slots(self) -> int:
@@ -49,9 +48,6 @@ class Channel(Protocol):
     @property
     def busy_here(self) -> bool:
         """Whether it needs this process's time: then `poll` does the work."""
-
-    def takes(self, effect: Effect) -> bool:
-        """Whether this kind of effect is done here."""
 
     def submit(self, effect: Effect) -> None:
         """Hand over an effect. There must be a free slot."""
@@ -66,18 +62,17 @@ class Channel(Protocol):
         """Tell the worker to stop."""
 
 
-def is_reference_work(effect: Effect) -> bool:
-    """Whether a reference group does it; all other work is the ML group's."""
-    return isinstance(effect, Calculate)
-
-
 class InlineChannel:
-    """A worker in this process. It works while it is polled, one slice at a time."""
+    """A worker in this process. It works while it is polled, one slice at a time.
 
-    def __init__(self, name: str, worker: Worker, *, reference: bool) -> None:
-        self.name = name
-        self._worker = worker
-        self.reference = reference
+    Args:
+        worker: which.
+        runner: does its work.
+    """
+
+    def __init__(self, worker: Worker, runner: EffectRunner) -> None:
+        self.worker = worker
+        self._runner = runner
         self._slices: Slices | None = None
 
     @property
@@ -95,14 +90,10 @@ class InlineChannel:
         """Whether there is a slice to do."""
         return self._slices is not None
 
-    def takes(self, effect: Effect) -> bool:
-        """Whether this kind of effect is done here."""
-        return is_reference_work(effect) == self.reference
-
     def submit(self, effect: Effect) -> None:
         """Begin an effect."""
         assert self._slices is None
-        self._slices = timed(self._worker.run(effect))
+        self._slices = timed(self._runner.run(effect), self.worker)
 
     def poll(self) -> list[Event]:
         """Do one slice."""
@@ -112,20 +103,20 @@ class InlineChannel:
             next(self._slices)
         except StopIteration as end:
             self._slices = None
-            return [signed(end.value, self.name)]
+            return [end.value]
         return []
 
     def hurry(self) -> None:
         """Drop a reference calculation: between polls it has not begun. Hurry other work."""
-        if self.reference:
+        if self.worker.role == "reference":
             self._drop()
         else:
-            self._worker.hurry()
+            self._runner.hurry()
 
     def close(self) -> None:
         """Close the worker."""
         self._drop()
-        self._worker.close()
+        self._runner.close()
 
     def _drop(self) -> None:
         if self._slices is not None:
@@ -137,20 +128,18 @@ class MpiChannel:
     """A worker group on other ranks, reached through its leader.
 
     Args:
-        name: of the group.
+        worker: the group.
         comm: communicator with this process and the leader.
         leader: its rank in `comm`.
-        reference: what it does: reference calculations, or everything else.
         depth: effects that it may hold: one in work, the others queued.
     """
 
     busy_here = False
 
-    def __init__(self, name: str, comm: Any, leader: int, *, reference: bool, depth: int) -> None:
-        self.name = name
+    def __init__(self, worker: Worker, comm: Any, leader: int, *, depth: int) -> None:
+        self.worker = worker
         self._comm = comm
         self._leader = leader
-        self.reference = reference
         self._depth = depth
         self._held = 0
         self._sends: list[Any] = []
@@ -164,10 +153,6 @@ class MpiChannel:
     def idle(self) -> bool:
         """Whether the group has answered everything."""
         return self._held == 0
-
-    def takes(self, effect: Effect) -> bool:
-        """Whether this kind of effect is done there."""
-        return is_reference_work(effect) == self.reference
 
     def submit(self, effect: Effect) -> None:
         """Send an effect to the leader."""
@@ -183,7 +168,7 @@ class MpiChannel:
                 self._held -= message.count
             else:
                 self._held -= 1
-                events.append(signed(message, self.name))
+                events.append(message)
         self._sends = [request for request in self._sends if not request.Test()]
         return events
 

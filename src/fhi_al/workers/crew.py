@@ -12,7 +12,7 @@ from fhi_al.folder.run_folder import RunFolder
 from fhi_al.handlers.calculate import ReferenceWorker
 from fhi_al.mpi.messages import Look, gather
 from fhi_al.mpi.world import claim_threads, local_rank
-from fhi_al.record.outcome import Place
+from fhi_al.record.outcome import Place, Worker
 from fhi_al.reference.black_box import BlackBox
 from fhi_al.reference.engine import engine_class
 from fhi_al.reference.rescue import RescuingEngine
@@ -21,7 +21,7 @@ from fhi_al.workers.channels import Channel, InlineChannel, MpiChannel
 from fhi_al.workers.layout import Layout, plan_layout, visible_gpus
 from fhi_al.workers.ml_worker import MlWorker
 from fhi_al.workers.placement import place_of
-from fhi_al.workers.serve import FailureChannel, assist, serve
+from fhi_al.workers.serve import assist, serve
 
 _QUEUE_DEPTH = 2
 
@@ -134,11 +134,6 @@ class Crew:
             self._ml.atomic_energies = next((known for _, known, _ in answers if known), {})
 
     @property
-    def role(self) -> str:
-        """What this rank does, in a word."""
-        return "ml" if self._ml is not None else "reference"
-
-    @property
     def atomic_energies(self) -> Mapping[str, float]:
         """Element -> eV on an ML rank, where the engine brings them along and they are wanted."""
         return self._ml.atomic_energies if self._ml is not None else {}
@@ -150,10 +145,12 @@ class Crew:
             look: called between two pieces of work, and while waiting.
         """
         if self._ml is not None:
-            serve(self._ml_comm, self._ml, look)
+            serve(self._ml_comm, Worker("ML", self._rank), self._ml, look)
         elif self._engine is not None and self._group.rank == 0:
-            worker = ReferenceWorker(self._folder, self._engine, self._group)
-            serve(self._comm, worker, look)
+            number = self._plan.layout.group_of(self._rank)
+            assert number is not None
+            runner = ReferenceWorker(self._folder, self._engine, self._group)
+            serve(self._comm, Worker("reference", number), runner, look)
         elif self._engine is not None:
             assist(self._engine, self._group, look)
 
@@ -166,16 +163,15 @@ class Crew:
         assert self._ml is not None
         channels: list[Channel] = []
         if self._engine is not None:
-            worker = ReferenceWorker(self._folder, self._engine, None)
-            channels.append(InlineChannel("reference0", worker, reference=True))
+            runner = ReferenceWorker(self._folder, self._engine, None)
+            channels.append(InlineChannel(Worker("reference", 0), runner))
         else:
             depth = _QUEUE_DEPTH if asynchronous else 1
             channels += [
-                MpiChannel(f"reference{number}", self._comm, ranks[0], reference=True, depth=depth)
+                MpiChannel(Worker("reference", number), self._comm, ranks[0], depth=depth)
                 for number, ranks in enumerate(self._plan.layout.groups)
             ]
-            channels.append(FailureChannel(self._comm))
-        channels.append(InlineChannel("ml", self._ml, reference=False))
+        channels.append(InlineChannel(Worker("ML", 0), self._ml))
         return channels
 
     def _make_engine(self, number: int) -> RescuingEngine | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.handlers.worker import Slices
+from fhi_al.handlers.worker import Slices, handled
 from fhi_al.mpi.messages import Patience
 from fhi_al.record.effects import (
     Advance,
@@ -23,7 +23,7 @@ from fhi_al.record.effects import (
     Train,
 )
 from fhi_al.record.events import Advanced, Event, Isolated, Trained
-from fhi_al.record.outcome import Outcome, Work
+from fhi_al.record.outcome import Outcome, Work, Worker
 from fhi_al.workers.channels import Channel, MpiChannel
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class MlWorker:
         self._peers: list[Channel] = []
         if comm is not None and comm.rank == 0:
             self._peers += [
-                MpiChannel(f"ml{rank}", comm, rank, reference=False, depth=1)
-                for rank in range(1, comm.size)
+                MpiChannel(Worker("ML", rank), comm, rank, depth=1) for rank in range(1, comm.size)
             ]
         self._folder = folder
         self._device = device
@@ -74,7 +73,7 @@ class MlWorker:
 
     def run(self, effect: Effect) -> Slices:
         """Carry out an effect in slices: one MD step or one optimizer step each."""
-        return _HANDLERS[type(effect)](self, effect)
+        return handled(self, effect)
 
     def hurry(self) -> None:
         """Have molecular dynamics end at its next check."""
@@ -96,7 +95,8 @@ class MlWorker:
 
             self._foundation = foundation_driver(self._folder.inputs, self._device)
 
-    def _isolate(self, effect: Isolate) -> Slices:
+    def isolate(self, effect: Isolate) -> Slices:
+        """Write the isolated atoms as structures, or say what energies are known."""
         from fhi_al.reference.isolated import isolated_atoms
 
         yield
@@ -111,14 +111,16 @@ class MlWorker:
             ),
         )
 
-    def _sample(self, effect: Sample) -> Slices:
+    def sample(self, effect: Sample) -> Slices:
+        """Make structures for the initial dataset."""
         from fhi_al.handlers import dynamics as engine
 
         if effect.method == "foundation":
             self.prepare_foundation()
         return (yield from engine.sample(effect, self._folder, self._foundation))
 
-    def _reference_step(self, effect: ReferenceStep) -> Slices:
+    def reference_step(self, effect: ReferenceStep) -> Slices:
+        """Move a walker of the ab initio MD."""
         from fhi_al.handlers import dynamics as engine
 
         yield
@@ -126,7 +128,8 @@ class MlWorker:
         sampled = engine.reference_step(effect, self._folder)
         return replace(sampled, seconds=time.perf_counter() - start)
 
-    def _train(self, effect: Train) -> Slices:
+    def train(self, effect: Train) -> Slices:
+        """Train members, together with the other ML ranks."""
         from fhi_al.handlers.train import train
 
         if not self._folder.inputs.eager:
@@ -154,7 +157,8 @@ class MlWorker:
         self._committee.take(self._folder, effect.id, elsewhere)
         return _merged(effect, [trained, *parts])
 
-    def _advance(self, effect: Advance) -> Slices:
+    def advance(self, effect: Advance) -> Slices:
+        """Run molecular dynamics, together with the other ML ranks."""
         from fhi_al.handlers import dynamics as engine
         from fhi_al.handlers.team import RemotePart
 
@@ -174,18 +178,21 @@ class MlWorker:
         answers = yield from _answers(busy)
         return replace(advanced, work=_work(answers))
 
-    def _evaluate(self, effect: Evaluate) -> Slices:
+    def evaluate(self, effect: Evaluate) -> Slices:
+        """Measure the errors of the committee."""
         from fhi_al.handlers.evaluate import evaluate
 
         return (yield from evaluate(effect, self._folder, self._load(effect.weights), self._device))
 
-    def _export(self, effect: Export) -> Slices:
+    def export(self, effect: Export) -> Slices:
+        """Write models, datasets and training histories."""
         from fhi_al.handlers.export import export
 
         yield
         return export(effect, self._folder, self._load(effect.weights))
 
-    def _import(self, effect: Import) -> Slices:
+    def import_data(self, effect: Import) -> Slices:
+        """Take over data and models of the user."""
         from fhi_al.handlers.imports import import_data
 
         yield
@@ -299,15 +306,3 @@ def _merged(effect: Train, events: Sequence[Event]) -> Trained:
 def _work(events: Sequence[Event]) -> tuple[Work, ...]:
     """What the other ranks did for an outcome."""
     return tuple(work for event in events if isinstance(event, Outcome) for work in event.work)
-
-
-_HANDLERS: dict[type, Callable[[MlWorker, Any], Slices]] = {
-    Isolate: MlWorker._isolate,
-    Sample: MlWorker._sample,
-    ReferenceStep: MlWorker._reference_step,
-    Train: MlWorker._train,
-    Advance: MlWorker._advance,
-    Evaluate: MlWorker._evaluate,
-    Export: MlWorker._export,
-    Import: MlWorker._import,
-}

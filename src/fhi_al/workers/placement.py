@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from fhi_al.record.outcome import Place
+from fhi_al.record.outcome import Place, Worker
 from fhi_al.workers.layout import Layout
 
 _WIDTH = 100
@@ -31,28 +31,24 @@ def place_of(
     """
     workers = []
     if rank in layout.ml:
-        workers.append("ml" if rank == 0 else f"ml{rank}")
+        workers.append(Worker("ML", rank))
     number = layout.group_of(rank)
     if number is not None and (parallel_engine or rank == layout.groups[number][0]):
-        workers.append(f"reference{number}")
+        workers.append(Worker("reference", number))
     return Place(socket.gethostname(), tuple(workers), device if workers else "", threads)
 
 
 def roles(place: Place) -> str:
     """The roles of a rank in words."""
-    found = []
-    if "ml" in place.workers:
+    found: list[str] = []
+    if Worker("ML", 0) in place.workers:
         found.append("controller")
-    if any(worker.startswith("ml") for worker in place.workers):
-        found.append("ML")
-    if any(worker.startswith("reference") for worker in place.workers):
-        found.append("reference")
+    found += [worker.role for worker in place.workers]
     return ", ".join(found) or "idle"
 
 
 def _group(place: Place) -> str:
-    numbers = [w.removeprefix("reference") for w in place.workers if w.startswith("reference")]
-    return "".join(numbers)
+    return "".join(str(w.number) for w in place.workers if w.role == "reference")
 
 
 def describe_places(places: Sequence[Place]) -> str:

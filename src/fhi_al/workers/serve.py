@@ -11,10 +11,11 @@ from collections import deque
 from typing import Any
 
 from fhi_al.errors import EngineError, FhiAlError, UnconvergedError
-from fhi_al.handlers.worker import Slices, Worker, timed
+from fhi_al.handlers.worker import EffectRunner, Slices, timed
 from fhi_al.mpi.messages import TAG_EFFECT, TAG_EVENT, TAG_FAILED, Look, Patience, send, share, wait
 from fhi_al.record.effects import Effect
 from fhi_al.record.events import Event, Failed
+from fhi_al.record.outcome import Worker
 from fhi_al.reference.engine import Labeller
 from fhi_al.workers.channels import Dropped, Hurry
 
@@ -38,12 +39,13 @@ def assist(engine: Labeller, comm: Any, look: Look) -> None:
     engine.close()
 
 
-def serve(comm: Any, worker: Worker, look: Look) -> None:
+def serve(comm: Any, worker: Worker, runner: EffectRunner, look: Look) -> None:
     """Carry out the controller's effects on the leader of a group, until told to stop.
 
     Args:
         comm: with the controller as rank 0.
-        worker: does the work.
+        worker: that this is.
+        runner: does its work.
         look: called between slices of work, and while waiting.
     """
     queue: deque[Effect | Hurry | None] = deque()
@@ -63,10 +65,10 @@ def serve(comm: Any, worker: Worker, look: Look) -> None:
         patience.reset()
         effect = queue.popleft()
         if effect is None:
-            worker.close()
+            runner.close()
             return
         assert not isinstance(effect, Hurry)
-        send(comm, _finish(timed(worker.run(effect)), look), 0, TAG_EVENT)
+        send(comm, _finish(timed(runner.run(effect), worker), look), 0, TAG_EVENT)
 
 
 def _finish(slices: Slices, look: Look) -> Event:
@@ -79,14 +81,13 @@ def _finish(slices: Slices, look: Look) -> Event:
             return event
 
 
-def describe_failure(rank: int, worker: str, error: BaseException) -> Failed:
+def describe_failure(rank: int, error: BaseException) -> Failed:
     """The event that tells of an exception on this rank; what users can mend has no traceback.
 
     That of an engine tells where in the user's calculator, or in ours, it broke down.
     """
     known = isinstance(error, FhiAlError) and not isinstance(error, EngineError)
     return Failed(
-        worker=worker,
         host=socket.gethostname(),
         rank=rank,
         error=str(error) if isinstance(error, FhiAlError) else f"{type(error).__name__}: {error}",
@@ -109,37 +110,17 @@ def report_failure(comm: Any, failed: Failed) -> None:
     os._exit(1)
 
 
-class FailureChannel:
-    """The controller's ear for ranks that break down, leaders or not."""
+def failures(comm: Any) -> list[Failed]:
+    """What ranks that broke down, leaders or not, have told the controller since the last call.
 
-    name = "failures"
-    reference = False
-    free_slots = 0
-    idle = True
-    busy_here = False
+    Args:
+        comm: of all ranks, or None where there is one.
+    """
+    if comm is None:
+        return []
+    from mpi4py import MPI
 
-    def __init__(self, comm: Any) -> None:
-        self._comm = comm
-
-    def takes(self, effect: Effect) -> bool:
-        """Never: it only listens."""
-        return False
-
-    def submit(self, effect: Effect) -> None:
-        """Never called, as there is never a free slot."""
-        raise AssertionError(effect)
-
-    def poll(self) -> list[Event]:
-        """Failures that have arrived."""
-        from mpi4py import MPI
-
-        events: list[Event] = []
-        while self._comm.iprobe(source=MPI.ANY_SOURCE, tag=TAG_FAILED):
-            events.append(self._comm.recv(source=MPI.ANY_SOURCE, tag=TAG_FAILED))
-        return events
-
-    def hurry(self) -> None:
-        """It only listens."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
+    found: list[Failed] = []
+    while comm.iprobe(source=MPI.ANY_SOURCE, tag=TAG_FAILED):
+        found.append(comm.recv(source=MPI.ANY_SOURCE, tag=TAG_FAILED))
+    return found
