@@ -113,7 +113,7 @@ def ours(
     structure = Structure.from_atoms(atoms)
     protocols = [MdProtocol()] * count
     walkers = Walkers.start([structure] * count, range(count), protocols, device=device)
-    guard = Guard([MdSettings()] * count, walkers.structures)
+    guard = Guard([MdSettings().limits] * count, walkers.structures)
     shard = Shard(walkers, Drive(predictor, walkers, protocols), guard)
     waited = time.perf_counter()
     still = deepcopy(walkers.batch)

@@ -10,8 +10,8 @@ from ensemble_runs import crystals
 from mace.calculators import foundations_models
 
 from fhi_al.atoms.batch import Batch
-from fhi_al.ensemble.foundation import foundation_driver
 from fhi_al.errors import InputError
+from fhi_al.handlers.foundation import foundation_driver
 
 
 def sampling(**settings):

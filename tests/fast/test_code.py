@@ -11,6 +11,7 @@ import torch
 from ase.neighborlist import neighbor_list
 from code_stand_ins import RightCode, used
 from fast_inputs import batch_of, model_inputs
+from mace.modules.symmetric_contraction import Contraction
 
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.fast import code as fast_code
@@ -101,7 +102,7 @@ def test_an_abandoned_compilation_leaves_nothing(tiny_models, ethanol):
     predictor = CommitteePredictor(tiny_models[:1], dtype=torch.float32)
     inputs = model_inputs(predictor, batch_of(ethanol))
     compilation = Compilation(
-        EnergyAndForces(3.5), tiny_models[0], inputs, PaddedShape.with_room(inputs, 1)
+        EnergyAndForces(3.5, Contraction), tiny_models[0], inputs, PaddedShape.with_room(inputs, 1)
     )
     compilation.begin()
     process, folder = compilation._process, compilation._folder
@@ -194,7 +195,7 @@ def test_code_that_is_insisted_on_may_be_slow(tiny_models, ethanol, monkeypatch,
     monkeypatch.setattr(RightCode, "cached", (2,))
     # Whatever is timed takes longer than what was timed before.
     ticks = (float(number**2) for number in itertools.count())
-    monkeypatch.setattr(fast_forces, "clock", lambda _: next(ticks))
+    monkeypatch.setattr(fast_forces, "device_clock", lambda _: next(ticks))
     batch = batch_of(ethanol)
     for insist, path in ((True, "compiled"), (False, "eager")):
         fast = FastForces(1, insist=insist)

@@ -42,7 +42,7 @@ def test_a_contraction_with_its_first_and_second_derivatives(
     features = torch.randn(5, 2, n_features, dtype=torch.float64, requires_grad=True)
     species = torch.nn.functional.one_hot(torch.tensor([0, 2, 1, 1, 0]), 3).double()
     results = []
-    for way in (nullcontext(), sparse_contractions(theirs)):
+    for way in (nullcontext(), sparse_contractions(theirs, Contraction)):
         with way:
             out = theirs(features, species)
         (slope,) = torch.autograd.grad(out.square().sum(), features, create_graph=True)
@@ -60,7 +60,7 @@ def test_a_whole_model_and_only_for_a_while(tiny_models, ethanol):
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
     batch = Batch.from_structures([Structure.from_atoms(ethanol)])
     expected = predictor.predict(batch)
-    with sparse_contractions(tiny_models[1]):
+    with sparse_contractions(tiny_models[1], Contraction):
         found = predictor.predict(batch)
     np.testing.assert_allclose(found.forces, expected.forces, atol=1e-11)
     assert not np.array_equal(found.forces[1], expected.forces[1])

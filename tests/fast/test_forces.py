@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fast_inputs import batch_of, model_inputs
+from mace.modules.symmetric_contraction import Contraction
 
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.fast.compilation import Compilation
@@ -61,7 +62,7 @@ def test_the_traced_graph_takes_its_weights_from_outside(tiny_models, ethanol, s
     batch = batch_of(ethanol, silicon)
     exact = predictor.predict(batch)
     padded = pad(model_inputs(predictor, batch), PaddedShape(4, 20, 500), 3.5)
-    graph, _ = trace(EnergyAndForces(3.5), tiny_models[0], padded)
+    graph, _ = trace(EnergyAndForces(3.5, Contraction), tiny_models[0], padded)
     for member, model in enumerate(tiny_models):
         energies, forces = graph(*tensors_of(model), *padded.values())
         np.testing.assert_allclose(energies[:2], exact.energies[member], atol=1e-11)
@@ -72,7 +73,7 @@ def test_what_edges_read_of_atoms_is_stored(tiny_models, ethanol):
     """Or compiled code computes it for each edge anew."""
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
     padded = pad(model_inputs(predictor, batch_of(ethanol)), PaddedShape(2, 11, 100), 3.5)
-    graph, _ = trace(EnergyAndForces(3.5), tiny_models[0], padded)
+    graph, _ = trace(EnergyAndForces(3.5, Contraction), tiny_models[0], padded)
     aten = torch.ops.aten
     gathers = [
         node
@@ -101,14 +102,14 @@ def test_code_is_of_use_for_other_data(tiny_mace, ethanol, silicon):
     exact = predictor.predict(batch)
     inputs = model_inputs(predictor, batch)
     shape = PaddedShape(4, 20, 500)
-    graph, _ = trace(EnergyAndForces(3.5), first, pad(inputs, shape, 3.5))
+    graph, _ = trace(EnergyAndForces(3.5, Contraction), first, pad(inputs, shape, 3.5))
     assert first.interactions[0].avg_num_neighbors != 3.7
     energies, forces = graph(*tensors_of(other), *pad(inputs, shape, 3.5).values())
     np.testing.assert_allclose(energies[:2], exact.energies[0], atol=1e-11)
     np.testing.assert_allclose(forces[:11], exact.forces[0], atol=1e-11)
 
     def file(model):
-        return Compilation(EnergyAndForces(3.5), model, inputs, shape).file
+        return Compilation(EnergyAndForces(3.5, Contraction), model, inputs, shape).file
 
     assert file(other) == file(first)
     assert file(tiny_mace(0, num_interactions=1)) != file(first)
@@ -120,7 +121,9 @@ def test_virials_are_those_of_the_model(tiny_models, ethanol, silicon):
     batch = batch_of(ethanol, silicon)
     exact = predictor.predict(batch, stress=True)
     padded = pad(model_inputs(predictor, batch), PaddedShape(4, 20, 500), 3.5)
-    graph, arguments = trace(EnergyAndForces(3.5, virials=True), tiny_models[0], padded)
+    graph, arguments = trace(
+        EnergyAndForces(3.5, Contraction, virials=True), tiny_models[0], padded
+    )
     energies, forces, virials = graph(*arguments)
     np.testing.assert_allclose(energies[:2], exact.energies[0], atol=1e-11)
     np.testing.assert_allclose(forces[:11], exact.forces[0], atol=1e-11)

@@ -7,6 +7,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from mace.modules.symmetric_contraction import Contraction
 
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Structure
@@ -45,7 +46,7 @@ def test_a_recording_takes_weights_and_inputs(
     if cueq:
         models = CuEquivariance().twins(models)
     predictor = CommitteePredictor(models, dtype=torch.float64)
-    function = EnergyAndForces(predictor.cutoff, virials)
+    function = EnergyAndForces(predictor.cutoff, Contraction, virials)
     first, second = (
         predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
         for batch in (batch_of(ethanol, silicon), batch_of(silicon))
@@ -85,7 +86,10 @@ def test_what_cannot_be_recorded_is_a_runtime_error(tiny_models, ethanol, monkey
     batch = batch_of(ethanol)
     inputs = predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
     one = Recording(
-        EnergyAndForces(predictor.cutoff), tiny_models[0], inputs, PaddedShape.with_room(inputs, 1)
+        EnergyAndForces(predictor.cutoff, Contraction),
+        tiny_models[0],
+        inputs,
+        PaddedShape.with_room(inputs, 1),
     )
     with pytest.raises(RuntimeError, match="recording failed: TypeError: not allowed"):
         one.load()

@@ -20,7 +20,7 @@ from fhi_al.settings.md import MdSettings
 
 
 def shard_of(walkers, drive):
-    guard = Guard([MdSettings(max_separation_A=50)] * len(walkers), walkers.structures)
+    guard = Guard([MdSettings(max_separation_A=50).limits] * len(walkers), walkers.structures)
     return Shard(walkers, drive, guard)
 
 

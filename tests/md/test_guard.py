@@ -41,7 +41,7 @@ def complaint(structure: Structure, settings: MdSettings | None = None, **change
         array = getattr(snapshot, name).clone()
         array[place] = value
         snapshot = replace(snapshot, **{name: array})
-    guard = Guard([settings or MdSettings()] * 2, [structure] * 2)
+    guard = Guard([(settings or MdSettings()).limits] * 2, [structure] * 2)
     assert guard.complaint(walkers, 0, snapshot) is None
     return guard.complaint(walkers, 1, snapshot)
 

@@ -8,7 +8,8 @@ from reference_cases import rattled
 
 from fhi_al.atoms.structure import Structure
 from fhi_al.errors import InputError
-from fhi_al.reference.mlff import SO3LR_ELEMENTS, MlffEngine, find_device
+from fhi_al.reference.mlff import MlffEngine, find_device
+from fhi_al.reference.so3lr import SO3LR_ELEMENTS
 from fhi_al.settings.control_in import parse_control
 from fhi_al.settings.reference import MlffSettings
 from fhi_al.testing import check_engine

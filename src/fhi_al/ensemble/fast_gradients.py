@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
 from mace.data import AtomicData
 from mace.modules import loss as losses
+from mace.modules.symmetric_contraction import Contraction
 from torch.overrides import TorchFunctionMode
 
 from fhi_al.ensemble.data import collate, stacked
@@ -41,6 +42,8 @@ class LossAndGradient:
         cutoff: of the model, in Å.
         loss: class of the loss, one of `_COMPARES`.
     """
+
+    contraction: ClassVar[type] = Contraction
 
     cutoff: float
     loss: type[Any]

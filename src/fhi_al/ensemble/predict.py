@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase.calculators.calculator import Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
+from mace.modules.symmetric_contraction import Contraction
 
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.neighbors import Edges, NeighborLists
@@ -84,7 +85,7 @@ class CommitteePredictor:
         if self._cueq is not None:
             self._convert(self._cueq)
         if self._fast is not None:
-            self._fast.load(self._models)
+            self._fast.load(self._models, Contraction)
 
     def __len__(self) -> int:
         return len(self._models)
@@ -149,7 +150,7 @@ class CommitteePredictor:
         self._models, self._cueq = originals, None
         log.warning("cuEquivariance is not used: %s", reason)
         if self._fast is not None:
-            self._fast.load(self._models)
+            self._fast.load(self._models, Contraction)
 
     def _finished(
         self,

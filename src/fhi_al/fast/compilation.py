@@ -123,7 +123,7 @@ class Compilation:
             # Isolated atoms, scale and shift are tensors that the code takes.
             re.sub(r"(AtomicEnergiesBlock|ScaleShiftBlock)\([^()]*\)", r"\1", repr(model)),
             [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()],
-            [_digest_of(tensor) for tensor in contraction.constants_of(model)],
+            [_digest_of(t) for t in contraction.constants_of(model, self._function.contraction)],
             self.shape,
             {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in self._inputs.items()},
             torch.__version__,

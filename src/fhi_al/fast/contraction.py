@@ -18,17 +18,17 @@ from types import MethodType
 from typing import Any
 
 import torch
-from mace.modules.symmetric_contraction import Contraction
 
 
 @contextmanager
-def sparse_contractions(model: torch.nn.Module) -> Iterator[None]:
+def sparse_contractions(model: torch.nn.Module, kind: type) -> Iterator[None]:
     """Let a model compute the same with fewer operations for a while.
 
     Args:
-        model: contractions that are not MACE's own stay as they are.
+        model: of MACE.
+        kind: MACE's class of contractions; modules of any other stay as they are.
     """
-    contractions: list[Any] = [m for m in model.modules() if isinstance(m, Contraction)]
+    contractions = _contractions(model, kind)
     for module in contractions:
         terms = [_Products(module.U_tensors(order), order) for order in _orders(module)]
         module.forward = MethodType(_forward(terms), module)
@@ -39,14 +39,22 @@ def sparse_contractions(model: torch.nn.Module) -> Iterator[None]:
             del module.forward
 
 
-def constants_of(model: Any) -> list[torch.Tensor]:
-    """The coupling coefficients, which become part of what is traced meanwhile."""
+def constants_of(model: Any, kind: type) -> list[torch.Tensor]:
+    """The coupling coefficients, which become part of what is traced meanwhile.
+
+    Args:
+        model: of MACE.
+        kind: MACE's class of contractions.
+    """
     return [
-        module.U_tensors(order)
-        for module in model.modules()
-        if isinstance(module, Contraction)
-        for order in _orders(module)
+        contraction.U_tensors(order)
+        for contraction in _contractions(model, kind)
+        for order in _orders(contraction)
     ]
+
+
+def _contractions(model: torch.nn.Module, kind: type) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, kind)]
 
 
 def _orders(contraction: Any) -> range:
@@ -125,7 +133,7 @@ _put_back: Any = _PutBack.apply
 
 
 def _forward(terms: list[_Products]) -> Any:
-    """The method that takes the place of `Contraction.forward`."""
+    """The method that takes the place of the `forward` of MACE's contraction."""
     terms = [term for term in terms if len(term.coefficients)]
     one_hot = torch.cat([term.factors.flatten(0, 1) for term in terms])
     which = one_hot.argmax(dim=1)

@@ -29,10 +29,12 @@ class EnergyAndForces:
 
     Attributes:
         cutoff: of the model, in Å.
+        contraction: MACE's class of the symmetric contractions in the model.
         virials: whether they are wanted.
     """
 
     cutoff: float
+    contraction: type
     virials: bool = False
 
     def pad(self, inputs: Mapping[str, torch.Tensor], shape: PaddedShape) -> Tensors:
@@ -97,15 +99,20 @@ class FastForces:
         """Whether code that was wanted is not there yet."""
         return any(code.awaited for code in self._codes.values())
 
-    def load(self, models: Sequence[Any]) -> None:
-        """Take other models, or the same with other weights."""
-        self._model = models[0]
+    def load(self, models: Sequence[Any], contraction: type) -> None:
+        """Take other models, or the same with other weights.
+
+        Args:
+            models: of MACE.
+            contraction: MACE's class of the symmetric contractions in them.
+        """
+        self._model, self._contraction = models[0], contraction
         self._weights = [tensors_of(model) for model in models]
         self._device = self._weights[0][0].device
         if self._device.type == "cpu":
             self._message = max(block.conv_tp.irreps_out.dim for block in self._model.interactions)
         for (virials, capacity), code in list(self._codes.items()):
-            if code.function != EnergyAndForces(float(self._model.r_max), virials):
+            if code.function != self._function(virials):
                 del self._codes[virials, capacity]
             code.trust.doubt()
 
@@ -199,14 +206,16 @@ class FastForces:
 
     def _code(self, virials: bool, capacity: int) -> CompiledFunction:
         if (virials, capacity) not in self._codes:
-            function = EnergyAndForces(float(self._model.r_max), virials)
             what = "the committee's forces and stress" if virials else "the committee's forces"
             if capacity < self._capacities[-1]:
                 what += f" for up to {capacity} trajectories" if capacity > 1 else " for one"
             self._codes[virials, capacity] = CompiledFunction(
-                function, what, self._patience, insist=self._insist
+                self._function(virials), what, self._patience, insist=self._insist
             )
         return self._codes[virials, capacity]
+
+    def _function(self, virials: bool) -> EnergyAndForces:
+        return EnergyAndForces(float(self._model.r_max), self._contraction, virials)
 
     def _check(
         self,

@@ -16,6 +16,10 @@ from fhi_al.fast.padding import PaddedShape, Tensors
 class Function(Protocol):
     """What is compiled. Its `repr` says all that it depends on, and it can be pickled."""
 
+    @property
+    def contraction(self) -> type:
+        """MACE's class of the symmetric contractions in the model."""
+
     def pad(self, inputs: Mapping[str, torch.Tensor], shape: PaddedShape) -> Tensors:
         """Bring inputs to the shape that code is made for."""
 
@@ -75,7 +79,7 @@ def trace(
         return function(model, weights, dict(zip(inputs, arguments[len(names) :], strict=True)))
 
     # Twice: TorchScript's functions can be traced, but only then freed of mutations.
-    with sparse_contractions(model), averages_as_tensors(model):
+    with sparse_contractions(model, function.contraction), averages_as_tensors(model):
         graph = make_fx(flat, tracing_mode="real")(*arguments)
     graph = make_fx(torch.func.functionalize(graph, remove="mutations"))(*arguments)
     graph.graph.eliminate_dead_code()

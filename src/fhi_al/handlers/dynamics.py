@@ -340,7 +340,7 @@ def _complain(frame: Frame, breakdowns: int) -> None:
 def _guard(inputs: Inputs, trajectories: Iterable[int]) -> Guard:
     dealt = [inputs.trajectories[trajectory] for trajectory in trajectories]
     return Guard(
-        [inputs.al.md[trajectory.section] for trajectory in dealt],
+        [inputs.al.md[trajectory.section].limits for trajectory in dealt],
         [inputs.geometries[trajectory.geometry].structure for trajectory in dealt],
     )
 

@@ -13,8 +13,8 @@ from scipy.spatial.distance import pdist
 
 from fhi_al.atoms.pairs import flown_off, too_close
 from fhi_al.atoms.structure import BoolArray, FloatArray, Structure
+from fhi_al.md.protocol import Limits
 from fhi_al.md.walker import Walkers
-from fhi_al.settings.md import MdSettings
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,20 @@ class Moment:
 
 
 class Guard:
-    """Tells whether a walker is still what the settings call sane.
+    """Tells whether a walker is still sane.
 
     Args:
-        settings: the MD section of each walker, with the limits.
+        limits: of each walker.
         starts: the geometry of each walker, whose cell its cell is compared with.
 
     Attributes:
         max_force: lowest limit of the components of forces, in eV/Å.
     """
 
-    def __init__(self, settings: Sequence[MdSettings], starts: Sequence[Structure]) -> None:
-        self._settings = list(settings)
-        self._forces = torch.tensor([one.max_force_eV_per_A for one in settings])
-        self._speeds = torch.tensor([one.max_speed_A_per_fs for one in settings])
+    def __init__(self, limits: Sequence[Limits], starts: Sequence[Structure]) -> None:
+        self._limits = list(limits)
+        self._forces = torch.tensor([one.max_force_eV_per_A for one in limits])
+        self._speeds = torch.tensor([one.max_speed_A_per_fs for one in limits])
         self.max_force = float(self._forces.min())
         self._nearest: dict[tuple[bytes, float], FloatArray] = {}
         self._volumes = [abs(float(np.linalg.det(start.cell))) for start in starts]
@@ -94,7 +94,7 @@ class Guard:
             forces=snapshot.forces[:, atoms].cpu().numpy(),
             degrees=int(walkers.degrees_of_freedom()[index]),
             temperature=float(walkers.temperatures[index]),
-            limits=self._settings[index],
+            limits=self._limits[index],
             start_volume=self._volumes[index],
         )
         return next(self._complaints(view), None)
@@ -128,7 +128,7 @@ class Guard:
         hottest = np.array(
             [
                 limits.hottest(temperature)
-                for limits, temperature in zip(self._settings, walkers.temperatures, strict=True)
+                for limits, temperature in zip(self._limits, walkers.temperatures, strict=True)
             ]
         )
         calm = ((strengths < most_force) & (speeds <= most_speed)).cpu().numpy()
@@ -136,12 +136,12 @@ class Guard:
         positions = snapshot.positions.cpu().numpy()
         for index in np.flatnonzero(calm).tolist():
             calm[index] = self._compact(
-                self._settings[index], walkers.structures[index], positions[batch.atoms(index)]
+                self._limits[index], walkers.structures[index], positions[batch.atoms(index)]
             )
         result: BoolArray = ~calm
         return result
 
-    def _compact(self, limits: MdSettings, structure: Structure, positions: FloatArray) -> bool:
+    def _compact(self, limits: Limits, structure: Structure, positions: FloatArray) -> bool:
         """Whether a small molecule has no atoms that overlap or are alone; False: look closely."""
         if structure.periodic or not 2 <= len(positions) <= _SMALL:
             return False
@@ -233,7 +233,7 @@ class _View:
     forces: FloatArray
     degrees: int
     temperature: float
-    limits: MdSettings
+    limits: Limits
     start_volume: float
 
 

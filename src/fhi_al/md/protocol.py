@@ -1,4 +1,4 @@
-"""What one trajectory is to do: its integrator, and the conditions that it is held at."""
+"""What one trajectory is to do: its integrator, its conditions, and the limits of what is sane."""
 
 from __future__ import annotations
 
@@ -82,3 +82,31 @@ class MdProtocol:
     def conserves_momentum(self) -> bool:
         """Whether the total momentum stays as it is without outer forces."""
         return self.ensemble == "nve" or self.thermostat != "langevin"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a trajectory may not go beyond; if it does, it is unstable.
+
+    Attributes:
+        max_force_eV_per_A: the largest component of a force, of any member, in eV/Å.
+        max_speed_A_per_fs: the largest speed of an atom, in Å/fs.
+        max_temperature_K: the highest kinetic temperature in K; None: it follows from that of the
+            thermostat.
+        min_distance_factor: the least distance of two atoms, over the sum of their covalent radii.
+        max_separation_A: the largest distance of an atom of a molecule from all others, in Å.
+        max_volume_factor: between the volume of the cell and that of the start, either way.
+    """
+
+    max_force_eV_per_A: float
+    max_speed_A_per_fs: float
+    max_temperature_K: float | None
+    min_distance_factor: float
+    max_separation_A: float
+    max_volume_factor: float
+
+    def hottest(self, temperature_K: float) -> float:
+        """The highest sane kinetic temperature in K of a trajectory that is held at this one."""
+        if self.max_temperature_K is not None:
+            return self.max_temperature_K
+        return 20.0 * temperature_K + 5000.0

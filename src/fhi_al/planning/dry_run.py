@@ -221,7 +221,7 @@ class _DryRun:
         settings = plan.inputs.al.active_learning
         if brings_data(plan.inputs) or settings.initial_sampling in ("aimd", "perturb"):
             return None
-        from fhi_al.ensemble.foundation import foundation_driver
+        from fhi_al.handlers.foundation import foundation_driver
 
         return foundation_driver(plan.inputs, device)
 

@@ -13,11 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ase.data import atomic_numbers, chemical_symbols
-
 from fhi_al.atoms.structure import Label, Structure
 from fhi_al.errors import EngineError, InputError
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
+from fhi_al.reference.so3lr import so3lr_calculator, so3lr_energies
 from fhi_al.reference.workdir import inside
 
 if TYPE_CHECKING:
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
     from fhi_al.settings.reference import MlffSettings
 
 log = logging.getLogger(__name__)
-
-SO3LR_ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl")
-"""What SO3LR was trained on; its network takes any element without a complaint.
-
-Source: A. Kabylda et al., J. Am. Chem. Soc. 147, 33723 (2025), SO3LR.
-"""
 
 OUTPUT = "model.out"
 """Where what the model's package prints goes, in the group's folder."""
@@ -61,12 +54,12 @@ class MlffEngine:
         self.device = find_device(settings.device)
         load = _so3lr if settings.model == "so3lr" else _mace
         with self._quiet():
-            self._calculator, known, self._own_energies = load(settings, self.device)
-        unknown = [symbol for symbol in self._elements if symbol not in known]
+            self._calculator, self._own_energies = load(settings, self.device)
+        unknown = [symbol for symbol in self._elements if symbol not in self._own_energies]
         if unknown:
             raise InputError(
                 f"geometry.in: the model {settings.model} doesn't know {', '.join(unknown)}; "
-                f"it knows {', '.join(known)}; choose another REFERENCE.model"
+                f"it knows {', '.join(self._own_energies)}; choose another REFERENCE.model"
             )
 
     @classmethod
@@ -166,39 +159,22 @@ def find_device(wanted: str) -> str:
     return wanted
 
 
-def _so3lr(settings: MlffSettings, device: str) -> tuple[Any, list[str], dict[str, float]]:
-    """The calculator, the elements it knows, and their own energies in eV."""
-    try:
-        from so3krates_torch.calculator.so3 import SO3LRCalculator
-    except ImportError as error:
-        raise InputError(
-            f"REFERENCE.model: so3lr needs so3krates-torch, which can't be imported ({error}); "
-            "install it with `pip install fhi_al[so3lr]`"
-        ) from error
-    calculator = SO3LRCalculator(device=device, default_dtype=settings.dtype, compute_stress=True)
-    shifts = calculator.models[0].atomic_energy_output_block.energy_shifts
-    # Its list begins with hydrogen.
-    energies = {s: float(shifts[atomic_numbers[s] - 1]) for s in SO3LR_ELEMENTS}
-    return calculator, list(SO3LR_ELEMENTS), energies
+def _so3lr(settings: MlffSettings, device: str) -> tuple[Any, dict[str, float]]:
+    """The calculator, and the energies in eV of the elements it knows."""
+    calculator = so3lr_calculator(device, settings.dtype, stress=True, where="REFERENCE.model")
+    return calculator, so3lr_energies(calculator)
 
 
-def _mace(settings: MlffSettings, device: str) -> tuple[Any, list[str], dict[str, float]]:
-    """The calculator, the elements it knows, and their own energies in eV."""
-    from mace.calculators import MACECalculator
+def _mace(settings: MlffSettings, device: str) -> tuple[Any, dict[str, float]]:
+    """The calculator, and the energies in eV of the elements it knows."""
+    from fhi_al.ensemble.teacher import mace_calculator
 
     path = Path(settings.model)
     log.warning("%s is a pickle, which can run any code: use only files that you trust.", path)
     try:
-        calculator = MACECalculator(model_paths=path, device=device, default_dtype=settings.dtype)
-        numbers = [int(z) for z in calculator.z_table.zs]
-        # (elements,) or, in newer models, (heads, elements).
-        energies = calculator.models[0].atomic_energies_fn.atomic_energies
-        energies = energies.reshape(-1, len(numbers))
-        own = energies[calculator.available_heads.index(calculator.head)].tolist()
+        return mace_calculator(path, device, settings.dtype)
     except Exception as error:  # unpickling can raise anything
         raise InputError(
             f"REFERENCE.model: {path} can't be used as a MACE model "
             f"({type(error).__name__}: {error}); give a file that mace_run_train or FHI_AL wrote"
         ) from error
-    known = [chemical_symbols[z] for z in numbers]
-    return calculator, known, dict(zip(known, own, strict=True))

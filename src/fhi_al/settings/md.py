@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from fhi_al.md.protocol import MdProtocol, Ramp
+from fhi_al.md.protocol import Limits, MdProtocol, Ramp
 from fhi_al.settings.base import (
     AnyCase,
     Count,
@@ -154,12 +155,6 @@ class MdSettings(Section):
     max_volume_factor: Annotated[Number, Field(gt=1)] = 4.0
     """A cell that is this factor larger or smaller than that of geometry.in has collapsed."""
 
-    def hottest(self, temperature_K: float) -> float:
-        """The highest sane kinetic temperature in K of a trajectory that is held at this one."""
-        if self.max_temperature_K is not None:
-            return self.max_temperature_K
-        return 20.0 * temperature_K + 5000.0
-
     @field_validator("stat_ensemble", mode="before")
     @classmethod
     def _supported(cls, value: Any) -> Any:
@@ -193,6 +188,11 @@ class MdSettings(Section):
             for name in _OF_NPT:
                 if self.given(name):
                     yield name, f"`stat_ensemble: {self.stat_ensemble}`"
+
+    @property
+    def limits(self) -> Limits:
+        """What a trajectory may not go beyond: the settings of the same names."""
+        return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
     def protocols(self) -> list[MdProtocol]:
         """The points of the grid of temperatures and pressures, pressures running faster."""

@@ -91,7 +91,7 @@ class MlWorker:
             InputError: it isn't there and can't be downloaded.
         """
         if self._foundation is None:
-            from fhi_al.ensemble.foundation import foundation_driver
+            from fhi_al.handlers.foundation import foundation_driver
 
             self._foundation = foundation_driver(self._folder.inputs, self._device)
 
