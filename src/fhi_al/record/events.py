@@ -30,7 +30,7 @@ RejectionKind = Literal["scf", "integrity", "outlier", "library death"]
 ALL_MEMBERS = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One label's place in the datasets.
 
@@ -45,7 +45,7 @@ class Entry:
     split: Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A command was started in this folder: the first record, and one for every restart.
 
@@ -78,7 +78,7 @@ class Opened:
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Started:
     """An effect was handed to a worker. Without an outcome later, it was cut off.
 
@@ -93,7 +93,7 @@ class Started:
     kind: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Isolated(Outcome):
     """The isolated atoms to be labelled: (element, unpaired electrons, key) each.
 
@@ -105,7 +105,7 @@ class Isolated(Outcome):
     known: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Labelled(Outcome):
     """A label is in the store.
 
@@ -126,7 +126,7 @@ class Labelled(Outcome):
     rescue: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelRejected(Outcome):
     """The reference has no usable result for this structure.
 
@@ -142,7 +142,7 @@ class LabelRejected(Outcome):
     attempts: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Died:
     """The reference library took its process down; its mark was found at the next start.
 
@@ -159,14 +159,14 @@ class Died:
     mark: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Retried:
     """The user wants rejected structures to be tried again."""
 
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sampled(Outcome):
     """Structures for the initial dataset, or to be recalculated, were written.
 
@@ -185,7 +185,7 @@ class Sampled(Outcome):
     geometry: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Check:
     """The uncertainties of all moving walkers at one check.
 
@@ -202,7 +202,7 @@ class Check:
     temperatures: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A structure that was chosen during molecular dynamics.
 
@@ -227,7 +227,7 @@ class Candidate:
         return hash(self.key)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Advanced(Outcome):
     """Molecular dynamics went on.
 
@@ -250,7 +250,7 @@ class Advanced(Outcome):
     path: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MemberState:
     """A member after training.
 
@@ -285,7 +285,7 @@ class MemberState:
     n_stresses: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trained(Outcome):
     """A checkpoint of the whole committee is stored.
 
@@ -308,7 +308,7 @@ class Trained(Outcome):
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Errors:
     """Errors of one model, or of the committee, on one dataset.
 
@@ -333,7 +333,7 @@ class Errors:
     system: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evaluated(Outcome):
     """The errors of a checkpoint."""
 
@@ -341,7 +341,7 @@ class Evaluated(Outcome):
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Exported(Outcome):
     """Files for the user were written; paths relative to the run's folder."""
 
@@ -349,7 +349,7 @@ class Exported(Outcome):
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Imported(Outcome):
     """The user's data and models were taken over as label files and a checkpoint.
 
@@ -364,7 +364,7 @@ class Imported(Outcome):
     files: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A rank broke down; the run ends. What it was there for, `Opened.places` tells."""
 
@@ -374,7 +374,7 @@ class Failed:
     traceback: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The command ends in an orderly way; effects started but not finished don't count.
 

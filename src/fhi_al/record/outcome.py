@@ -40,7 +40,7 @@ class Worker(NamedTuple):
         return f"{self.role} {self.number}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a rank runs, and as what.
 
@@ -57,7 +57,7 @@ class Place:
     threads: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Work:
     """One worker's part in an outcome.
 
@@ -75,7 +75,7 @@ class Work:
     busy: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What an effect led to.
 

@@ -55,8 +55,7 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         ]
     elif new.get("event") == "Started":
         new["worker"] = _worker(new["worker"])
-        if "kind" not in new:
-            new["kind"] = _kind(new["effect"])
+        new["kind"] = _kind(new["effect"])
     elif new.get("event") == "Failed":
         new.pop("worker", None)  # as good as the role of the rank, which `Opened` tells
     elif "work" in new:
@@ -64,9 +63,7 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
     return new
 
 
-def _worker(text: Any) -> list[Any]:
-    if isinstance(text, list):
-        return text
+def _worker(text: str) -> list[Any]:
     match = re.fullmatch(r"(ml|reference)(\d*)", text)
     if match is None:
         raise ValueError(f"{text!r} is no worker")
