@@ -20,6 +20,7 @@ from fhi_al.ensemble.members import elements
 from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor
 from fhi_al.errors import InputError
 from fhi_al.md.driver import Driver
+from fhi_al.procedures.samplings import sampling
 from fhi_al.reference.engine import charge_and_unpaired
 from fhi_al.reference.mlff import SO3LR_ELEMENTS
 from fhi_al.settings import Inputs
@@ -45,15 +46,25 @@ def foundation_driver(inputs: Inputs, device: str | torch.device) -> Driver:
     """
     if inputs.deterministic:
         compute_alike_always()
-    settings = inputs.al.active_learning
-    if settings.initial_sampling == "so3lr":
-        return so3lr_driver(inputs, device)
-    if settings.initial_sampling == "mace-mp0":
-        model = mace_mp0(settings.initial_foundational_size)
-        name = f"mace-mp0 {settings.initial_foundational_size}"
-    else:
-        path = Path(settings.initial_sampling)
-        model, name = load_model_file(path), str(path)
+    driver: Driver = sampling(inputs.al.active_learning.initial_sampling).load()(inputs, device)
+    return driver
+
+
+def mace_mp0_driver(inputs: Inputs, device: str | torch.device) -> Driver:
+    """MACE-MP-0, in the size of the settings."""
+    size = inputs.al.active_learning.initial_foundational_size
+    return _driver(mace_mp0(size), f"mace-mp0 {size}", inputs, device)
+
+
+def model_file_driver(inputs: Inputs, device: str | torch.device) -> Driver:
+    """The MACE model whose file the settings name."""
+    path = Path(inputs.al.active_learning.initial_sampling)
+    return _driver(load_model_file(path), str(path), inputs, device)
+
+
+def _driver(
+    model: torch.nn.Module, name: str, inputs: Inputs, device: str | torch.device
+) -> Driver:
     known = [int(z) for z in model.get_buffer("atomic_numbers")]
     if missing := sorted(set(elements(inputs)) - set(known)):
         raise InputError(

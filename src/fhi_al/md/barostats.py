@@ -153,7 +153,7 @@ BAROSTATS = Registry[Choice[type[Barostat]]](
             "stochastic cell rescaling",
             citations=(BERNETTI_2020,),
             needs=frozenset({"stress", "periodicity"}),
-            settings=("barostat_time_fs", "compressibility_per_GPa", "cell_change"),
+            settings=("cell_change", "compressibility_per_GPa", "barostat_time_fs"),
         ),
     },
 )

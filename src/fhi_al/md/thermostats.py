@@ -195,11 +195,9 @@ class ThermostatChoice(Choice[type[Thermostat]]):
     """An entry of `THERMOSTATS`.
 
     Attributes:
-        strength: how strongly it acts, in words like those of `Choice.words`.
         conserves_momentum: whether it leaves the total momentum as it is.
     """
 
-    strength: str
     conserves_momentum: bool = True
 
 
@@ -248,7 +246,7 @@ THERMOSTATS = Registry[ThermostatChoice](
             "Langevin dynamics",
             citations=(LEIMKUHLER_2013,),
             settings=("friction_per_fs",),
-            strength="a friction of {friction_per_fs:g}/fs",
+            details="with a friction of {friction_per_fs:g}/fs",
             conserves_momentum=False,
         ),
         "bussi": ThermostatChoice(
@@ -256,14 +254,14 @@ THERMOSTATS = Registry[ThermostatChoice](
             "stochastic velocity rescaling",
             citations=(BUSSI_2007,),
             settings=("thermostat_time_fs",),
-            strength="a relaxation time of {thermostat_time_fs:g} fs",
+            details="with a relaxation time of {thermostat_time_fs:g} fs",
         ),
         "nhc": ThermostatChoice(
             NoseHooverChain,
             "a Nosé-Hoover chain",
             citations=(MARTYNA_1992,),
             settings=("thermostat_time_fs",),
-            strength="a relaxation time of {thermostat_time_fs:g} fs",
+            details="with a relaxation time of {thermostat_time_fs:g} fs",
         ),
     },
 )
