@@ -8,9 +8,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from fhi_al.record.registry import Registry
 from fhi_al.settings import AL_FILE, MACE_FILE
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
-from fhi_al.settings.base import Section
+from fhi_al.settings.base import Among, OneOf, Section
 from fhi_al.settings.mace import Architecture, General, MaceMisc, Training
 from fhi_al.settings.md import MdSettings
 from fhi_al.settings.reference import REFERENCE_SETTINGS
@@ -86,9 +87,25 @@ def _rows(kind: type[Section]) -> Iterable[str]:
     for name, field in kind.model_fields.items():
         values = _values(field.annotation, field.metadata)
         default = "*must be given*" if field.is_required() else _default(field.default)
-        meaning = " ".join((field.description or "").split())
+        meaning = " ".join(
+            [*(field.description or "").split(), *_choices(field.annotation, field.metadata)]
+        )
         cells = (f"`{name}`", values, default, meaning)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _choices(annotation: Any, metadata: Iterable[Any]) -> Iterable[str]:
+    """What a setting that takes its choices from a registry chooses between, in words."""
+    if get_origin(annotation) is tuple:
+        (annotation, *_), metadata = get_args(annotation), ()
+    if get_origin(annotation) is Annotated:
+        metadata = get_args(annotation)[1:]
+    for registry in _registries(metadata):
+        yield "; ".join(f"`{name}`: {choice.words}" for name, choice in registry.items()) + "."
+
+
+def _registries(metadata: Iterable[Any]) -> list[Registry[Any]]:
+    return [item.registry for item in metadata if isinstance(item, Among)]
 
 
 def _default(value: Any) -> str:
@@ -117,6 +134,9 @@ def _values(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin is tuple:
         return f"{_values(arguments[0])}, or a list"
+    for registry in _registries(metadata):
+        names = ", ".join(f"`{name}`" for name in registry)
+        return names if any(isinstance(item, OneOf) for item in metadata) else f"{names} or text"
     if origin is dict:
         return "key: value pairs"
     limits = [item for data in metadata for item in getattr(data, "metadata", [data])]

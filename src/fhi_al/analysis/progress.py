@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from fhi_al.analysis.accounting import RankRole
 from fhi_al.procedures.state import State
+from fhi_al.procedures.stop import Count, chosen
 from fhi_al.record.events import (
     Advanced,
     Closed,
@@ -26,7 +27,6 @@ from fhi_al.record.events import (
 from fhi_al.record.kinds import LEADING_TO
 from fhi_al.record.outcome import Outcome, Place, Worker
 
-INITIAL_STRUCTURES = "initial structures"
 _NEWEST = 41
 _FEWEST = 5
 
@@ -159,8 +159,8 @@ class Progress:
         if state.stage != self._stage:
             self._stage, self.stage_began = state.stage, self.clock
             self.paces.clear()
-        for name, (number, _) in numbers(state).items():
-            self.paces.setdefault(name, Pace()).note(self.clock, number)
+        for name, count in numbers(state).items():
+            self.paces.setdefault(name, Pace()).note(self.clock, count.number)
 
     def _open(self, event: Opened, when: float) -> None:
         for use in self.roles.values():
@@ -200,27 +200,10 @@ class Progress:
                 busy[kind] = busy.get(kind, 0.0) + size * work.busy
 
 
-def numbers(state: State) -> dict[str, tuple[int, int]]:
-    """The numbers that end the present stage when one of them reaches its limit.
-
-    Returns:
-        What it is, in words -> the number, the limit.
-    """
-    rules, initial, active = state.rules, state.initial, state.active
+def numbers(state: State) -> dict[str, Count]:
+    """The numbers that end the present stage when one of them reaches its limit, by what it is."""
     if state.stage == "atomic_energies" and state.atoms.spins:
         done = sum(key in state.outcomes for key in state.atoms.spins)
-        return {"isolated atoms": (done, len(state.atoms.spins))}
-    if state.stage == "initial_dataset":
-        found = {"epochs": (initial.epochs, rules.max_initial_epochs)}
-        if rules.max_initial_set_size is not None:
-            found[INITIAL_STRUCTURES] = (len(state.entries), rules.max_initial_set_size)
-        return found
-    if state.stage == "active_learning" and active is not None:
-        steps = sum(walker.step for walker in active.walkers)
-        return {
-            "training set": (state.train_size, rules.max_set_size),
-            "MD steps": (steps, len(active.walkers) * rules.max_MD_steps),
-        }
-    if state.stage in ("converge_initial", "convergence") and state.convergence is not None:
-        return {"epochs": (state.convergence.epochs, rules.max_final_epochs)}
-    return {}
+        return {"isolated atoms": Count(done, len(state.atoms.spins))}
+    counted = ((c.counts, c.count(state, state.rules)) for c in chosen(state))
+    return {what: count for what, count in counted if count is not None}

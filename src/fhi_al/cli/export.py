@@ -7,18 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fhi_al.cli import guarded, make_parser, quiet_libraries, takes_run_folder
-
-_MODELS = {
-    "model": "MACE model for ASE and mace-torch (.model)",
-    "torchscript": "the same as TorchScript, for C++ (.torchscript.pt)",
-    "lammps": "for LAMMPS with `pair_style mace` (.lammps.pt)",
-    "mliap": "for LAMMPS with `pair_style mliap unified` (.mliap.pt)",
-}
-_DATASETS = {
-    "extxyz": "datasets as extended XYZ (.xyz)",
-    "hdf5": "datasets for mace_run_train (.h5)",
-    "ase-db": "datasets as a database of ASE (.db)",
-}
+from fhi_al.record.exports import DATASET_FORMATS, MODEL_FORMATS
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -29,7 +18,7 @@ def main_parser() -> argparse.ArgumentParser:
         "programs. Before the end of the run: what there is so far.",
     )
     takes_run_folder(parser)
-    formats = {**_MODELS, **_DATASETS}
+    formats = {**MODEL_FORMATS, **DATASET_FORMATS}
     parser.add_argument(
         "--format",
         action="append",
@@ -37,7 +26,7 @@ def main_parser() -> argparse.ArgumentParser:
         metavar="FORMAT",
         dest="formats",
         help="can be given several times (default: model). "
-        + "; ".join(f"{name}: {text}" for name, text in formats.items()),
+        + "; ".join(f"{name}: {how.words} ({how.suffix})" for name, how in formats.items()),
     )
     parser.add_argument(
         "--dtype",
@@ -66,14 +55,14 @@ def _export(arguments: argparse.Namespace) -> int:
     run = read_run(arguments.directory)
     out = arguments.out or run.root / "export"
     files: list[Path] = []
-    models = [name for name in formats if name in _MODELS]
+    models = [name for name in formats if name in MODEL_FORMATS]
     if models:
         from fhi_al.ensemble.conversion import convert
 
         converted = convert(run.model_files(), models, arguments.dtype, out)
         files += [model.file for model in converted]
         files += write_card(describe(run, converted), out)
-    datasets = [name for name in formats if name in _DATASETS]
+    datasets = [name for name in formats if name in DATASET_FORMATS]
     if datasets:
         from fhi_al.ensemble.datasets import write_datasets
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fhi_al.cli import guarded, make_parser
-
-_NAMES = ("molecule", "periodic", "asi", "pyscf", "finetune")
+from fhi_al.templates import TEMPLATES
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -23,9 +22,9 @@ def main_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "template",
         nargs="?",
-        choices=_NAMES,
+        choices=TEMPLATES,
         metavar="TEMPLATE",
-        help=f"what to begin with: {', '.join(_NAMES)}",
+        help=f"what to begin with: {', '.join(TEMPLATES)}",
     )
     what.add_argument("--list", action="store_true", help="say what each template is for")
     parser.add_argument(
@@ -51,8 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _list() -> int:
-    from fhi_al.settings.template import TEMPLATES
-
     width = max(map(len, TEMPLATES))
     for name, template in TEMPLATES.items():
         print(f"{name:{width}}  {template.about}")
@@ -60,7 +57,7 @@ def _list() -> int:
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from fhi_al.settings.template import TEMPLATES, write_template
+    from fhi_al.settings.template import write_template
 
     files = write_template(arguments.template, arguments.directory, arguments.geometry)
     print("Written:", *files, sep="\n  ")

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,8 @@ from fhi_al.ensemble.architecture import (
     load_model_file,
     spec_of_model,
 )
+from fhi_al.record.exports import MODEL_FORMATS
 from fhi_al.record.files import write_file
-
-SUFFIXES = {
-    "model": ".model",
-    "torchscript": ".torchscript.pt",
-    "lammps": ".lammps.pt",
-    "mliap": ".mliap.pt",
-}
-"""Format -> how the names of its files end."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ class Converted:
     Attributes:
         file: where to.
         source: the `.model` file that it was made of.
-        format: a key of `SUFFIXES`.
+        format: a key of `MODEL_FORMATS`.
         dtype: precision of its weights.
         spec: all of it but for the weights.
         n_parameters: weights.
@@ -63,7 +56,7 @@ def convert(
 
     Args:
         files: `.model` files of this program.
-        formats: keys of `SUFFIXES`.
+        formats: keys of `MODEL_FORMATS`.
         dtype: `float32` or `float64`; None: that of each model.
         target: folder of the new files. One of a changed precision has it in its name.
     """
@@ -75,10 +68,11 @@ def convert(
         model = original.to(DTYPES[precision]).eval()
         stem = source.stem if precision == own else f"{source.stem}_{precision}"
         for name in formats:
-            path = target / f"{stem}{SUFFIXES[name]}"
+            how = MODEL_FORMATS[name]
+            path = target / f"{stem}{how.suffix}"
             with default_dtype(precision), _quiet():
                 contents = io.BytesIO()
-                _WRITERS[name](deepcopy(model), contents)
+                how.load()(deepcopy(model), contents)
             write_file(path, lambda file, c=contents: file.write(c.getbuffer()))  # type: ignore[misc]
             converted.append(
                 Converted(
@@ -94,17 +88,19 @@ def convert(
     return converted
 
 
-def _write_torchscript(model: torch.nn.Module, file: BinaryIO) -> None:
+def write_torchscript(model: torch.nn.Module, file: BinaryIO) -> None:
+    """Write what TorchScript loads, without Python."""
     torch.jit.save(jit.compile(model), file)
 
 
-def _write_lammps(model: torch.nn.Module, file: BinaryIO) -> None:
+def write_lammps(model: torch.nn.Module, file: BinaryIO) -> None:
+    """Write what `pair_style mace` of LAMMPS loads."""
     from mace.calculators import LAMMPS_MACE
 
     torch.jit.save(jit.compile(LAMMPS_MACE(model)), file)
 
 
-def _write_mliap(model: Any, file: BinaryIO) -> None:
+def write_mliap(model: Any, file: BinaryIO) -> None:
     """Write what LAMMPS unpickles; it needs mace-torch there, and nothing else.
 
     mace_create_lammps_model also turns the model into one for cuequivariance, which then is needed.
@@ -113,14 +109,6 @@ def _write_mliap(model: Any, file: BinaryIO) -> None:
 
     model.lammps_mliap = True
     torch.save(LAMMPS_MLIAP_MACE(model), file)
-
-
-_WRITERS: dict[str, Callable[[Any, BinaryIO], None]] = {
-    "model": torch.save,
-    "torchscript": _write_torchscript,
-    "lammps": _write_lammps,
-    "mliap": _write_mliap,
-}
 
 
 @contextlib.contextmanager

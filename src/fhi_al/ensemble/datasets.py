@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from fhi_al.ensemble.data import configuration, member_keys
 from fhi_al.ensemble.frames import write_labels
 from fhi_al.errors import InputError
 from fhi_al.record.events import ALL_MEMBERS
-from fhi_al.record.files import write_file, write_hdf5
+from fhi_al.record.exports import DATASET_FORMATS
+from fhi_al.record.files import write_file
+from fhi_al.record.files import write_hdf5 as write_hdf5_file
 
 
 def write_datasets(run: FinishedRun, formats: Sequence[str], target: Path) -> list[Path]:
@@ -24,7 +26,7 @@ def write_datasets(run: FinishedRun, formats: Sequence[str], target: Path) -> li
 
     Args:
         run: whose labels they are; it may go on meanwhile.
-        formats: keys of `_WRITERS`.
+        formats: keys of `DATASET_FORMATS`.
         target: folder of the files.
 
     Returns:
@@ -41,20 +43,21 @@ def write_datasets(run: FinishedRun, formats: Sequence[str], target: Path) -> li
     if not any(sets.values()):
         raise InputError(f"{run.root}: there are no labels in the datasets yet; try later")
     labels = {name: [run.labels.get(key) for key in keys] for name, keys in sets.items() if keys}
-    return [path for name in formats for path in _WRITERS[name](labels, target)]
+    return [path for name in formats for path in DATASET_FORMATS[name].load()(labels, target)]
 
 
 Sets = dict[str, list[Label]]
 
 
-def _write_extxyz(sets: Sets, target: Path) -> Iterable[Path]:
+def write_extxyz(sets: Sets, target: Path) -> Iterable[Path]:
+    """Write one file for each set."""
     for name, labels in sets.items():
         path = target / f"{name}.xyz"
         write_labels(path, ((label, {}) for label in labels))
         yield path
 
 
-def _write_hdf5(sets: Sets, target: Path) -> Iterable[Path]:
+def write_hdf5(sets: Sets, target: Path) -> Iterable[Path]:
     """Write what `mace_run_train --train_file train.h5 --valid_file valid.h5` reads."""
     from mace.data import save_configurations_as_HDF5
 
@@ -64,11 +67,12 @@ def _write_hdf5(sets: Sets, target: Path) -> Iterable[Path]:
 
     for name, labels in sets.items():
         path = target / f"{name}.h5"
-        write_hdf5(path, partial(write, labels))
+        write_hdf5_file(path, partial(write, labels))
         yield path
 
 
-def _write_database(sets: Sets, target: Path) -> Iterable[Path]:
+def write_database(sets: Sets, target: Path) -> Iterable[Path]:
+    """Write all sets into one file, with `split` to tell them apart."""
     import ase.db
     from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -92,10 +96,3 @@ def _write_database(sets: Sets, target: Path) -> Iterable[Path]:
                     database.write(atoms, split=name, data={"fhi_al": about})
         write_file(path, lambda file: file.write(temporary.read_bytes()))
     return [path]
-
-
-_WRITERS: dict[str, Callable[[Sets, Path], Iterable[Path]]] = {
-    "extxyz": _write_extxyz,
-    "hdf5": _write_hdf5,
-    "ase-db": _write_database,
-}

@@ -24,8 +24,8 @@ WHERE = "active_learning_settings.yaml: ACTIVE_LEARNING.initial_sampling"
 """The setting that names the model."""
 
 
-def mace_driver(inputs: Inputs, device: str | torch.device) -> Driver:
-    """Load the MACE model that `initial_sampling` names.
+def mace_mp0_driver(inputs: Inputs, device: str | torch.device) -> Driver:
+    """MACE-MP-0, in the size of the settings.
 
     Args:
         inputs: with the settings.
@@ -35,16 +35,21 @@ def mace_driver(inputs: Inputs, device: str | torch.device) -> Driver:
         Forces for molecular dynamics.
 
     Raises:
-        InputError: the model can't be downloaded, can't be read, or doesn't know an element of
-            geometry.in.
+        InputError: the model can't be downloaded, or doesn't know an element of geometry.in.
     """
-    settings = inputs.al.active_learning
-    if settings.initial_sampling == "mace-mp0":
-        model = mace_mp0(settings.initial_foundational_size)
-        name = f"mace-mp0 {settings.initial_foundational_size}"
-    else:
-        path = Path(settings.initial_sampling)
-        model, name = load_model_file(path), str(path)
+    size = inputs.al.active_learning.initial_foundational_size
+    return _driver(mace_mp0(size), f"mace-mp0 {size}", inputs, device)
+
+
+def model_file_driver(inputs: Inputs, device: str | torch.device) -> Driver:
+    """The MACE model whose file the settings name; see `mace_mp0_driver`."""
+    path = Path(inputs.al.active_learning.initial_sampling)
+    return _driver(load_model_file(path), str(path), inputs, device)
+
+
+def _driver(
+    model: torch.nn.Module, name: str, inputs: Inputs, device: str | torch.device
+) -> Driver:
     known = [int(z) for z in model.get_buffer("atomic_numbers")]
     if missing := sorted(set(elements(inputs)) - set(known)):
         raise InputError(

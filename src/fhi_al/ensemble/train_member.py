@@ -38,7 +38,7 @@ class StageRules:
         margin: drop of the validation loss that counts as an improvement.
         scheduled: whether the scheduler of the learning rate works.
         converges: whether the best weights are kept, and patience ends the training.
-        patience: epochs without improvement.
+        patience: epochs without improvement; None: they don't count.
         stage_two: epoch of the stage in which MACE's stage two (SWA) begins, or None.
     """
 
@@ -46,7 +46,7 @@ class StageRules:
     margin: float
     scheduled: bool
     converges: bool
-    patience: int
+    patience: int | None
     stage_two: int | None
 
 
@@ -156,7 +156,7 @@ def _is_done(member: Member, plan: StageRules) -> bool:
     progress = member.progress
     if not plan.converges:
         return False
-    impatient = progress.state.stale_epochs >= plan.patience
+    impatient = plan.patience is not None and progress.state.stale_epochs >= plan.patience
     if plan.stage_two is None or progress.stage_two:
         return impatient
     if impatient or progress.stage_epoch >= plan.stage_two:

@@ -19,11 +19,11 @@ from fhi_al.md.drive import Drive
 from fhi_al.md.driver import Driver
 from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import Integrator
-from fhi_al.md.perturb import perturbed
 from fhi_al.md.protocol import MdProtocol, Ramp
 from fhi_al.md.shard import Frame, Shard
 from fhi_al.md.walker import Walkers
 from fhi_al.md.walkers_file import load_walkers, save_walkers
+from fhi_al.procedures.samplings import sampling
 from fhi_al.procedures.threshold import ThresholdRule
 from fhi_al.record import effects, events
 
@@ -231,16 +231,13 @@ def sample(
 def _perturb(effect: effects.Sample, folder: RunFolder) -> Generator[None, None, list[str]]:
     inputs = folder.inputs
     settings = inputs.al.active_learning
+    choice = sampling(settings.initial_sampling)
+    make, own = choice.load(), {name: getattr(settings, name) for name in choice.settings}
     keys = []
     for index in range(effect.first, effect.first + effect.count):
         geometry = index % len(inputs.geometries)
-        structure = perturbed(
-            inputs.geometries[geometry].structure,
-            inputs.trajectories[geometry].protocol.seed,
-            index,
-            settings.perturb_displacement_A,
-            settings.perturb_strain,
-        )
+        seed = inputs.trajectories[geometry].protocol.seed
+        structure = make(inputs.geometries[geometry].structure, seed, index, **own)
         keys.append(folder.structures.put(structure, folder.engine_digest))
         yield
     return keys

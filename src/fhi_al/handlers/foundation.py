@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from fhi_al.ensemble.architecture import compute_alike_always, default_dtype
-from fhi_al.ensemble.foundation import WHERE, mace_driver, output_in_log
+from fhi_al.ensemble.foundation import WHERE, output_in_log
 from fhi_al.ensemble.predict import CalculatorDriver
 from fhi_al.errors import InputError
 from fhi_al.md.driver import Driver
+from fhi_al.procedures.samplings import sampling
 from fhi_al.reference.engine import charge_and_unpaired
 from fhi_al.reference.so3lr import SO3LR_ELEMENTS, so3lr_calculator
 from fhi_al.settings import Inputs
@@ -30,12 +31,11 @@ def foundation_driver(inputs: Inputs, device: str | torch.device) -> Driver:
     """
     if inputs.deterministic:
         compute_alike_always()
-    if inputs.al.active_learning.initial_sampling == "so3lr":
-        return _so3lr_driver(inputs, device)
-    return mace_driver(inputs, device)
+    driver: Driver = sampling(inputs.al.active_learning.initial_sampling).load()(inputs, device)
+    return driver
 
 
-def _so3lr_driver(inputs: Inputs, device: str | torch.device) -> CalculatorDriver:
+def so3lr_driver(inputs: Inputs, device: str | torch.device) -> CalculatorDriver:
     """SO3LR, whose weights come with the package so3krates-torch.
 
     Args:

@@ -1,21 +1,28 @@
-"""Barostats: what changes the cell, in the middle of each step."""
+"""Barostats: what changes the cell, in the middle of each step.
+
+Importing this imports neither torch nor ASE, which methods do where they need them: settings and
+reports read what stands in `BAROSTATS`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from ase import units
 
-from fhi_al.atoms.structure import FloatArray
-from fhi_al.md.protocol import MdProtocol
-from fhi_al.md.walker import Walkers
+from fhi_al.record.registry import Choice, Citation, Registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from fhi_al.atoms.structure import FloatArray
+    from fhi_al.md.protocol import MdProtocol
+    from fhi_al.md.walker import Walkers
 
 
 class Barostat(Protocol):
-    """What every entry of `BAROSTATS` makes."""
+    """What the class of every entry of `BAROSTATS` makes."""
 
     def __init__(
         self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[MdProtocol]
@@ -63,6 +70,9 @@ class StochasticCellRescaling:
 
     def act(self, walkers: Walkers, stress: torch.Tensor) -> None:
         """Draw a new cell for each walker."""
+        import torch
+        from ase import units
+
         chosen, owner = self._indices, walkers.batch.structure_index
         velocities = walkers.momenta / walkers.masses[:, None]
         flux = walkers.batch.sum(walkers.momenta[:, :, None] * velocities[:, None, :])
@@ -112,6 +122,8 @@ def _shape(
     excess: FloatArray, thermal: FloatArray, rates: FloatArray, noise: FloatArray
 ) -> FloatArray:
     """The symmetric (walkers, 3, 3) deformations in one time step; arguments as above."""
+    import torch
+
     # With the exponential, the drift that is due to noise (Itô's) comes by itself.
     logarithm = rates / 3 * excess + np.sqrt(2 * rates * thermal / 3) * noise
     deformation = torch.linalg.matrix_exp(torch.from_numpy(logarithm)).numpy()
@@ -120,5 +132,29 @@ def _shape(
     return stretch
 
 
-BAROSTATS: dict[str, type[Barostat]] = {"scr": StochasticCellRescaling}
-"""Ways to hold the pressure."""
+BERNETTI_2020 = Citation(
+    "Bernetti2020",
+    r"""@article{Bernetti2020,
+  author = {Bernetti, Mattia and Bussi, Giovanni},
+  title = {Pressure control using stochastic cell rescaling},
+  journal = {J. Chem. Phys.},
+  volume = {153},
+  pages = {114107},
+  year = {2020},
+  doi = {10.1063/5.0020514}
+}""",
+)
+
+BAROSTATS = Registry[Choice[type[Barostat]]](
+    "a barostat",
+    {
+        "scr": Choice(
+            StochasticCellRescaling,
+            "stochastic cell rescaling",
+            citations=(BERNETTI_2020,),
+            needs=frozenset({"stress", "periodicity"}),
+            settings=("cell_change", "compressibility_per_GPa", "barostat_time_fs"),
+        ),
+    },
+)
+"""Ways to hold the pressure; `MD.barostat` chooses one."""

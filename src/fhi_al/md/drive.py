@@ -12,7 +12,7 @@ from fhi_al.md.bias import Bias
 from fhi_al.md.driver import Driver
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.protocol import MdProtocol
-from fhi_al.md.uncertainty import NEED_STRESS, UNCERTAINTIES, Uncertainty
+from fhi_al.md.uncertainty import UNCERTAINTIES
 from fhi_al.md.walker import Walkers
 
 
@@ -80,8 +80,9 @@ class Drive:
         self._driver = driver
         self._lists = driver.neighbor_lists()
         self._one_member = one_member
-        self._uncertainty: Uncertainty = UNCERTAINTIES[uncertainty]
-        self._asks_stress = uncertainty in NEED_STRESS
+        measure = UNCERTAINTIES[uncertainty]
+        self._uncertainty = measure.load()
+        self._asks_stress = "stress" in measure.needs
         self._bias = Bias(protocols, walkers.batch.device)
 
     def push(self, walkers: Walkers, *, check: bool) -> DriverForces:

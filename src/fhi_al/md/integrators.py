@@ -58,7 +58,8 @@ class Integrator:
                 if protocol.ensemble != "nve" and protocol.thermostat == name
             ]
             if mine:
-                self._thermostats.append(thermostat(walkers, mine, [protocols[i] for i in mine]))
+                chosen = [protocols[i] for i in mine]
+                self._thermostats.append(thermostat.load()(walkers, mine, chosen))
         for name, barostat in BAROSTATS.items():
             mine = [
                 i
@@ -66,7 +67,8 @@ class Integrator:
                 if protocol.ensemble == "npt" and protocol.barostat == name
             ]
             if mine:
-                self._barostats.append(barostat(walkers, mine, [protocols[i] for i in mine]))
+                chosen = [protocols[i] for i in mine]
+                self._barostats.append(barostat.load()(walkers, mine, chosen))
         self.needs_stress = bool(self._barostats)
         self._aim(walkers)
 

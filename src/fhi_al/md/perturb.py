@@ -11,7 +11,11 @@ from fhi_al.md.walker import generator
 
 
 def perturbed(
-    structure: Structure, seed: int, index: int, displacement_A: float, strain: float
+    structure: Structure,
+    seed: int,
+    index: int,
+    perturb_displacement_A: float,
+    perturb_strain: float,
 ) -> Structure:
     """Make one perturbed copy, the same for the same arguments.
 
@@ -19,17 +23,17 @@ def perturbed(
         structure: to start from.
         seed: of the run.
         index: number of the copy.
-        displacement_A: standard deviation of the displacement of each coordinate, in Å.
-        strain: standard deviation of the components of the symmetric strain. Only crystals without
-            fixed atoms are strained; fixed atoms stay where they are.
+        perturb_displacement_A: standard deviation of the displacement of each coordinate, in Å.
+        perturb_strain: standard deviation of the components of the symmetric strain. Only crystals
+            without fixed atoms are strained; fixed atoms stay where they are.
     """
     random = generator(seed, "perturb", index)
     cell, positions = structure.cell, structure.positions
     assert structure.fixed is not None
     if structure.pbc.all() and not structure.fixed.any():
-        tensor = strain * random.standard_normal((3, 3))
+        tensor = perturb_strain * random.standard_normal((3, 3))
         deformation = np.eye(3) + (np.tril(tensor) + np.tril(tensor, -1).T)
         cell, positions = cell @ deformation, positions @ deformation
-    displacement = displacement_A * random.standard_normal(positions.shape)
+    displacement = perturb_displacement_A * random.standard_normal(positions.shape)
     displacement[structure.fixed] = 0.0
     return replace(structure, cell=cell, positions=positions + displacement)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fhi_al.md.thermostats import THERMOSTATS
+
 Ensemble = Literal["nve", "nvt", "npt"]
 
 
@@ -81,7 +83,7 @@ class MdProtocol:
     @property
     def conserves_momentum(self) -> bool:
         """Whether the total momentum stays as it is without outer forces."""
-        return self.ensemble == "nve" or self.thermostat != "langevin"
+        return self.ensemble == "nve" or THERMOSTATS[self.thermostat].conserves_momentum
 
 
 @dataclass(frozen=True)

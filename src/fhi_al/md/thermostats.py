@@ -2,24 +2,31 @@
 
 Each acts for one whole time step on the walkers that it has, and on no other walker of the batch.
 Friction and noise, or the rescaling, are solved exactly: none has an error of its own.
+
+Importing this imports neither torch nor ASE, which methods do where they need them: settings and
+reports read what stands in `THERMOSTATS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
-import torch
-from ase import units
 
-from fhi_al.atoms.structure import FloatArray
-from fhi_al.md.protocol import MdProtocol
-from fhi_al.md.walker import CHAIN_LENGTH, Walkers
+from fhi_al.record.registry import Choice, Citation, Registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from fhi_al.atoms.structure import FloatArray
+    from fhi_al.md.protocol import MdProtocol
+    from fhi_al.md.walker import Walkers
 
 
 class Thermostat(Protocol):
-    """What every entry of `THERMOSTATS` makes."""
+    """What the class of every entry of `THERMOSTATS` makes."""
 
     def __init__(
         self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[MdProtocol]
@@ -58,10 +65,12 @@ class Langevin:
 
     def act(self, walkers: Walkers) -> None:
         """Damp momenta, and add noise from each walker's own generator."""
+        from ase import units
+
         if self._temperatures is None or (walkers.temperatures != self._temperatures).any():
             self._temperatures = walkers.temperatures.copy()
             energies = _per_atom(walkers, units.kB * self._temperatures)
-            self._width = self._gain * torch.sqrt(walkers.masses[:, None] * energies)
+            self._width = self._gain * (walkers.masses[:, None] * energies).sqrt()
         noise = walkers.noise(self._indices)
         walkers.momenta.mul_(self._decay).add_(noise.mul_(self._width))
         walkers.constrain(walkers.momenta)
@@ -82,6 +91,8 @@ class Bussi:
 
     def act(self, walkers: Walkers) -> None:
         """Rescale the momenta of each walker by one number."""
+        from ase import units
+
         kinetic = walkers.kinetic_energies().cpu().numpy()[self._indices]
         normal, squares = np.empty(len(kinetic)), np.empty(len(kinetic))
         for i, index in enumerate(self._indices):
@@ -122,6 +133,8 @@ class NoseHooverChain:
     def __init__(
         self, walkers: Walkers, indices: Sequence[int], protocols: Sequence[MdProtocol]
     ) -> None:
+        from ase import units
+
         self._indices = list(indices)
         self._degrees = walkers.degrees_of_freedom()[self._indices]
         self._timesteps = np.array([p.timestep_fs * units.fs for p in protocols])
@@ -129,11 +142,14 @@ class NoseHooverChain:
 
     def act(self, walkers: Walkers) -> None:
         """Propagate the chains and rescale the momenta of each walker."""
+        from ase import units
+
         energies = units.kB * walkers.temperatures[self._indices]
-        masses = np.repeat((energies * self._times**2)[:, None], CHAIN_LENGTH, axis=1)
+        chain = walkers.chains[self._indices]
+        length = chain.shape[2]
+        masses = np.repeat((energies * self._times**2)[:, None], length, axis=1)
         masses[:, 0] *= self._degrees
         twice_kinetic = 2 * walkers.kinetic_energies().cpu().numpy()[self._indices]
-        chain = walkers.chains[self._indices]
         positions, velocities = chain[:, 0], chain[:, 1]
         scale = np.ones(len(energies))
 
@@ -145,18 +161,18 @@ class NoseHooverChain:
             velocities[:, link] += force / masses[:, link] * time
 
         def drag(link: int, time: FloatArray) -> None:
-            if link + 1 < CHAIN_LENGTH:
+            if link + 1 < length:
                 velocities[:, link] *= np.exp(-velocities[:, link + 1] * time)
 
         for weight in self.WEIGHTS:
             time = weight * self._timesteps
-            for link in reversed(range(CHAIN_LENGTH)):
+            for link in reversed(range(length)):
                 drag(link, time / 4)
                 accelerate(link, time / 2)
                 drag(link, time / 4)
             scale *= np.exp(-velocities[:, 0] * time)
             positions += velocities * time[:, None]
-            for link in range(CHAIN_LENGTH):
+            for link in range(length):
                 drag(link, time / 4)
                 accelerate(link, time / 2)
                 drag(link, time / 4)
@@ -168,13 +184,85 @@ class NoseHooverChain:
 
 def _per_atom(walkers: Walkers, values: FloatArray) -> torch.Tensor:
     """(atoms, 1) from (walkers,)."""
+    import torch
+
     index = walkers.batch.structure_index
     return torch.from_numpy(values).to(index.device)[index, None]
 
 
-THERMOSTATS: dict[str, type[Thermostat]] = {
-    "langevin": Langevin,
-    "bussi": Bussi,
-    "nhc": NoseHooverChain,
-}
-"""Ways to hold the temperature. Langevin dynamics alone doesn't conserve the total momentum."""
+@dataclass(frozen=True, kw_only=True)
+class ThermostatChoice(Choice[type[Thermostat]]):
+    """An entry of `THERMOSTATS`.
+
+    Attributes:
+        conserves_momentum: whether it leaves the total momentum as it is.
+    """
+
+    conserves_momentum: bool = True
+
+
+LEIMKUHLER_2013 = Citation(
+    "Leimkuhler2013",
+    r"""@article{Leimkuhler2013,
+  author = {Leimkuhler, Benedict and Matthews, Charles},
+  title = {Robust and efficient configurational molecular sampling via {Langevin} dynamics},
+  journal = {J. Chem. Phys.},
+  volume = {138},
+  pages = {174102},
+  year = {2013},
+  doi = {10.1063/1.4802990}
+}""",
+)
+BUSSI_2007 = Citation(
+    "Bussi2007",
+    r"""@article{Bussi2007,
+  author = {Bussi, Giovanni and Donadio, Davide and Parrinello, Michele},
+  title = {Canonical sampling through velocity rescaling},
+  journal = {J. Chem. Phys.},
+  volume = {126},
+  pages = {014101},
+  year = {2007},
+  doi = {10.1063/1.2408420}
+}""",
+)
+MARTYNA_1992 = Citation(
+    "Martyna1992",
+    r"""@article{Martyna1992,
+  author = {Martyna, Glenn J. and Klein, Michael L. and Tuckerman, Mark},
+  title = {{Nos\'e}--{Hoover} chains: The canonical ensemble via continuous dynamics},
+  journal = {J. Chem. Phys.},
+  volume = {97},
+  pages = {2635--2643},
+  year = {1992},
+  doi = {10.1063/1.463940}
+}""",
+)
+
+THERMOSTATS = Registry[ThermostatChoice](
+    "a thermostat",
+    {
+        "langevin": ThermostatChoice(
+            Langevin,
+            "Langevin dynamics",
+            citations=(LEIMKUHLER_2013,),
+            settings=("friction_per_fs",),
+            details="with a friction of {friction_per_fs:g}/fs",
+            conserves_momentum=False,
+        ),
+        "bussi": ThermostatChoice(
+            Bussi,
+            "stochastic velocity rescaling",
+            citations=(BUSSI_2007,),
+            settings=("thermostat_time_fs",),
+            details="with a relaxation time of {thermostat_time_fs:g} fs",
+        ),
+        "nhc": ThermostatChoice(
+            NoseHooverChain,
+            "a Nosé-Hoover chain",
+            citations=(MARTYNA_1992,),
+            settings=("thermostat_time_fs",),
+            details="with a relaxation time of {thermostat_time_fs:g} fs",
+        ),
+    },
+)
+"""Ways to hold the temperature; `MD.thermostat` chooses one."""

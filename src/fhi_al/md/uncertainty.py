@@ -1,12 +1,18 @@
-"""How much the members of a committee disagree."""
+"""How much the members of a committee disagree.
+
+Importing this imports no torch: settings and reports read what stands in `UNCERTAINTIES`.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
+from fhi_al.record.registry import Choice, Registry
 
-from fhi_al.atoms.batch import Batch
+if TYPE_CHECKING:
+    import torch
+
+    from fhi_al.atoms.batch import Batch
 
 
 def atomic_sd(forces: torch.Tensor) -> torch.Tensor:
@@ -50,13 +56,13 @@ def max_atomic_sd_stress(
     if stress is None:
         return largest
     spread = stress.var(dim=0, correction=0).mean(dim=(1, 2)).sqrt()
-    volumes = torch.linalg.det(batch.cells).abs()
-    areas = (volumes / batch.sum(torch.ones_like(mobile, dtype=spread.dtype))) ** (2 / 3)
-    return torch.maximum(largest, areas * spread)
+    volumes = batch.cells.det().abs()
+    areas = (volumes / batch.sum(spread.new_ones(len(mobile)))) ** (2 / 3)
+    return largest.maximum(areas * spread)
 
 
 class Uncertainty(Protocol):
-    """What every entry of `UNCERTAINTIES` is."""
+    """What the function of every entry of `UNCERTAINTIES` is."""
 
     def __call__(
         self,
@@ -78,11 +84,29 @@ class Uncertainty(Protocol):
         """
 
 
-UNCERTAINTIES: dict[str, Uncertainty] = {
-    "max_atomic_sd": max_atomic_sd,
-    "mean_atomic_sd": mean_atomic_sd,
-    "max_atomic_sd_stress": max_atomic_sd_stress,
-}
+UNCERTAINTIES = Registry[Choice[Uncertainty]](
+    "an uncertainty",
+    {
+        "max_atomic_sd": Choice(
+            max_atomic_sd,
+            "the largest standard deviation, over the members, of the force on an atom",
+            needs=frozenset({"members"}),
+        ),
+        "mean_atomic_sd": Choice(
+            mean_atomic_sd,
+            "the mean over atoms of the standard deviation, over the members, of the force on an "
+            "atom",
+            needs=frozenset({"members"}),
+        ),
+        "max_atomic_sd_stress": Choice(
+            max_atomic_sd_stress,
+            "the largest standard deviation, over the members, of the force on an atom or, if "
+            "larger, of the stress in units of a force",
+            needs=frozenset({"members", "stress"}),
+        ),
+    },
+)
+"""Uncertainties of a structure, in eV/Å; `ACTIVE_LEARNING.uncertainty` chooses one.
 
-NEED_STRESS = frozenset({"max_atomic_sd_stress"})
-"""Those that the members' stress is computed for."""
+Where one needs stress, the members' stress is computed for it at each check.
+"""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from fhi_al.analysis.accounting import LABELS, RankRole
-from fhi_al.analysis.progress import INITIAL_STRUCTURES, Progress, numbers
+from fhi_al.analysis.progress import Progress, numbers
 from fhi_al.folder.lock import Holder
 from fhi_al.monitor.snapshot import (
     Accuracy,
@@ -184,19 +184,17 @@ def _trajectories(
 
 def _limits(state: State, progress: Progress, clock: float) -> tuple[Limit, ...]:
     found = []
-    for what, (number, limit) in numbers(state).items():
-        left = max(limit - number, 0)
+    for what, count in numbers(state).items():
+        left = max(count.limit - count.number, 0)
         pace = progress.paces[what].per_second(clock)
         seconds = left / pace if pace else None
-        converging = state.stage in ("converge_initial", "convergence")
-        if converging and state.convergence and state.convergence.seconds_per_epoch:
-            # Epochs of one kind of training: the last ones tell best.
-            each = state.convergence.seconds_per_epoch
-            pace, seconds = 1 / each, max(left * each - (clock - progress.trained), 0.0)
-        if left == 0 or what == INITIAL_STRUCTURES:
+        if count.seconds_each:
+            pace = 1 / count.seconds_each
+            seconds = max(left * count.seconds_each - (clock - progress.trained), 0.0)
+        if left == 0 or not count.last:
             # What is left to do then is of another kind: training, evaluation, export.
             seconds = None
-        found.append(Limit(what, number, limit, pace, seconds))
+        found.append(Limit(what, count.number, count.limit, pace, seconds))
     return tuple(found)
 
 

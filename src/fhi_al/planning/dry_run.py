@@ -21,6 +21,7 @@ from fhi_al.mpi.world import abort, alone_for_ase, peak_memory_mb
 from fhi_al.planning.costs import Costs, WorkSizes
 from fhi_al.planning.estimate import COMPILED_AFTER_S, COMPILED_SPEEDUP, Trial, print_plan
 from fhi_al.planning.trial import brings_data, try_models, try_reference, try_sampling
+from fhi_al.procedures.samplings import sampling
 from fhi_al.record.events import Goal
 from fhi_al.record.outcome import since_start
 from fhi_al.reference.engine import engine_class
@@ -218,8 +219,8 @@ class _DryRun:
         Raises:
             InputError: it isn't there and can't be downloaded.
         """
-        settings = plan.inputs.al.active_learning
-        if brings_data(plan.inputs) or settings.initial_sampling in ("aimd", "perturb"):
+        named = plan.inputs.al.active_learning.initial_sampling
+        if brings_data(plan.inputs) or sampling(named).method != "foundation":
             return None
         from fhi_al.handlers.foundation import foundation_driver
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from fhi_al.procedures.split import next_split
 from fhi_al.procedures.state import ActiveState, State, WalkerState
-from fhi_al.procedures.stop import STOP_CRITERIA, first_reason
+from fhi_al.procedures.stop import first_reason
 from fhi_al.record.effects import Advance, Calculate, Effect, History, Reset, Train
 from fhi_al.record.events import (
     ALL_MEMBERS,
@@ -55,7 +55,7 @@ def step(state: State, event: Event) -> None:
             _answered(state, active, waiting, event)
     elif isinstance(event, Trained):
         _trained(state, active, event)
-    active.reason = active.reason or first_reason(STOP_CRITERIA, state)
+    active.reason = active.reason or first_reason(state)
 
 
 def _advanced(state: State, active: ActiveState, event: Advanced) -> None:
@@ -232,9 +232,11 @@ def _label(candidate: Candidate, purpose: str) -> Calculate:
 
 def _moving(state: State, active: ActiveState) -> tuple[int, ...]:
     """Walkers that may move: none of those beyond what the training set can still take."""
-    room = max(state.rules.max_set_size - state.train_size - _n_waiting(active), 0)
     running = [i for i, walker in enumerate(active.walkers) if walker.status == "running"]
-    return tuple(running[:room])
+    limit = state.rules.set_limit
+    if limit is None:
+        return tuple(running)
+    return tuple(running[: max(limit - state.train_size - _n_waiting(active), 0)])
 
 
 def _advance(state: State, active: ActiveState, moving: tuple[int, ...]) -> Advance:

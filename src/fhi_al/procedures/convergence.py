@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fhi_al.procedures.state import ConvergenceState, State
+from fhi_al.procedures.stop import first_reason
 from fhi_al.record.effects import Effect, Train
 from fhi_al.record.events import Event, MemberState, Trained
 
@@ -31,16 +32,12 @@ def best_member(members: tuple[MemberState, ...]) -> int:
 
 def step(state: State, event: Event) -> None:
     """Take an event into the state."""
-    convergence, rules = state.convergence, state.rules
+    convergence = state.convergence
     if not isinstance(event, Trained) or convergence is None:
         return
     convergence.epochs += event.epochs
     convergence.seconds_per_epoch = event.seconds / max(event.epochs, 1)
-    stale = [event.members[member].stale_epochs for member in convergence.members]
-    if min(stale) >= rules.final_patience:
-        convergence.reason = f"no improvement in {rules.final_patience} epochs (patience)"
-    elif convergence.epochs >= rules.max_final_epochs:
-        convergence.reason = f"max_final_epochs ({rules.max_final_epochs}) is reached"
+    convergence.reason = first_reason(state)
 
 
 def wanted(state: State) -> list[Effect]:

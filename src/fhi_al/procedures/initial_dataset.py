@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fhi_al.procedures.split import next_split
 from fhi_al.procedures.state import ReferenceMd, State
-from fhi_al.procedures.stop import INITIAL_STOP_CRITERIA, first_reason
+from fhi_al.procedures.stop import first_reason
 from fhi_al.record.effects import Calculate, Effect, ReferenceStep, Sample, Train
 from fhi_al.record.events import (
     Entry,
@@ -49,7 +49,7 @@ def step(state: State, event: Event) -> None:
         if initial.round_epochs >= rules.initial_intermediate_epochs:
             initial.trained += 1
             initial.round_epochs = 0
-        initial.reason = initial.reason or first_reason(INITIAL_STOP_CRITERIA, state)
+        initial.reason = initial.reason or first_reason(state)
 
 
 def _reference_md(state: State, md: ReferenceMd, event: Labelled | LabelRejected) -> None:
@@ -94,7 +94,7 @@ def _close_round(state: State) -> None:
 
 
 def _full(state: State) -> bool:
-    limit = state.rules.max_initial_set_size
+    limit = state.rules.initial_set_limit
     return limit is not None and state.initial.n_sampled >= limit
 
 
@@ -141,8 +141,8 @@ def _sampling(state: State) -> list[Effect]:
             for geometry in range(rules.n_geometries)
         ]
     count = rules.round_size
-    if rules.max_initial_set_size is not None:
-        count = min(count, rules.max_initial_set_size - initial.n_sampled)
+    if rules.initial_set_limit is not None:
+        count = min(count, rules.initial_set_limit - initial.n_sampled)
     return [
         Sample(
             id=f"sample-{initial.sampled}",

@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fhi_al.procedures.stop import (
+    CONVERGE_STOP_CRITERIA,
+    INITIAL_STOP_CRITERIA,
+    STOP_CRITERIA,
+    defaults,
+)
 from fhi_al.procedures.threshold import ThresholdRule
 
 
@@ -24,6 +30,8 @@ class Rules:
         n_geometries: structures that trajectories start from.
         reference_groups: calculations that can go on at the same time.
         converge_imported: train imported models on the imported data first.
+        stop_when: stop criteria of active learning; likewise those of the initial dataset and of
+            convergences.
         threshold_systems: system of each trajectory, where each system has a threshold of its own;
             else empty.
     """
@@ -73,6 +81,10 @@ class Rules:
     threshold_systems: tuple[str, ...] = ()
     # Fine-tuning.
     converge_imported: bool = False
+    # What ends a stage; journals of earlier versions don't say, and mean the defaults.
+    initial_stop_when: tuple[str, ...] = defaults(INITIAL_STOP_CRITERIA)
+    stop_when: tuple[str, ...] = defaults(STOP_CRITERIA)
+    converge_stop_when: tuple[str, ...] = defaults(CONVERGE_STOP_CRITERIA)
 
     @property
     def threshold(self) -> ThresholdRule:
@@ -82,6 +94,16 @@ class Rules:
         )
 
     @property
+    def initial_set_limit(self) -> int | None:
+        """Structures at which no more are sampled for the initial dataset; None: no limit."""
+        return self.max_initial_set_size if "set_size" in self.initial_stop_when else None
+
+    @property
+    def set_limit(self) -> int | None:
+        """Size beyond which the training set may not grow in active learning; None: no limit."""
+        return self.max_set_size if "set_size" in self.stop_when else None
+
+    @property
     def round_size(self) -> int:
         """Structures sampled between two trainings of the initial dataset."""
         return self.n_samples * self.ensemble_size
@@ -89,10 +111,10 @@ class Rules:
     def to_json(self) -> dict[str, Any]:
         """Plain data for the journal, as it is read from there."""
         plain = dataclasses.asdict(self)
-        return {**plain, "threshold_systems": list(self.threshold_systems)}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Rules:
         """The rules in a journal's `Opened` event."""
-        systems = tuple(data.get("threshold_systems", ()))
-        return cls(**{**data, "threshold_systems": systems})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**plain)

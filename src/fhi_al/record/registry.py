@@ -40,11 +40,12 @@ class Choice(Generic[T]):
     Attributes:
         function: the function or class that does it, or its `module:name` where that module takes
             long to import.
-        words: what it is, as within a sentence of a report; `{name}` stands for the value of a
-            setting of the same section.
+        words: what it is, as within a sentence of a report.
         citations: the papers that it stems from.
         needs: what it can't work without.
         settings: those of the same section that mean something with this choice only, or with few.
+        details: what comes after words and citations in a report, such as `with a friction of
+            {friction_per_fs:g}/fs`; the names are those of settings of the same section.
     """
 
     function: T | str
@@ -52,6 +53,7 @@ class Choice(Generic[T]):
     citations: tuple[Citation, ...] = ()
     needs: frozenset[Need] = frozenset()
     settings: tuple[str, ...] = ()
+    details: str = ""
 
     def load(self) -> T:
         """What does it, imported if need be."""
@@ -61,13 +63,14 @@ class Choice(Generic[T]):
         return cast(T, getattr(import_module(module), name))
 
     def told(self, settings: Mapping[str, Any]) -> str:
-        """The words, with the keys of what to cite in brackets.
+        """Words, keys of what to cite, in brackets, and details.
 
         Args:
             settings: of the section in which it was chosen.
         """
         keys = ", ".join(citation.key for citation in self.citations)
-        return self.words.format_map(settings) + (f" [{keys}]" if keys else "")
+        parts = (self.words, f"[{keys}]" if keys else "", self.details.format_map(settings))
+        return " ".join(filter(None, parts))
 
 
 C = TypeVar("C", bound=Choice[Any])
@@ -91,9 +94,10 @@ class Registry(Mapping[str, C]):
         Raises:
             KeyError: there is none; says what there is.
         """
-        if name not in self._choices:
-            raise KeyError(f"{name!r} is not {self.kind}; {self.expected(name)}")
-        return self._choices[name]
+        try:
+            return self._choices[name]
+        except KeyError:
+            raise KeyError(f"{name!r} is not {self.kind}; {self.expected(name)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._choices)
@@ -110,6 +114,16 @@ class Registry(Mapping[str, C]):
         if given.lower() not in self._choices:
             raise ValueError(self.expected(given))
         return given.lower()
+
+    def without_effect(self, *chosen: str) -> dict[str, tuple[str, ...]]:
+        """The settings that mean something with other choices only, each with these choices."""
+        used = {setting for name in chosen for setting in self[name].settings}
+        found: dict[str, tuple[str, ...]] = {}
+        for name, choice in self.items():
+            for setting in choice.settings:
+                if setting not in used:
+                    found[setting] = (*found.get(setting, ()), name)
+        return found
 
     def expected(self, given: str = "") -> str:
         """Say what there is to choose from, and which of it is near."""

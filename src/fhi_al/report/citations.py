@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fhi_al.md.barostats import BAROSTATS
+from fhi_al.md.thermostats import THERMOSTATS
+from fhi_al.md.uncertainty import UNCERTAINTIES
+from fhi_al.procedures.samplings import sampling
+from fhi_al.record.papers import KABYLDA_2025
+from fhi_al.record.registry import Citation
+
 BIBTEX = {
     "Batatia2022": r"""@inproceedings{Batatia2022,
   author = {Batatia, Ilyes and Kov{\'a}cs, D{\'a}vid P{\'e}ter and Simm, Gregor N. C. and
@@ -87,61 +94,6 @@ BIBTEX = {
   year = {2020},
   doi = {10.1063/5.0006074}
 }""",
-    "Kabylda2025": r"""@article{Kabylda2025,
-  author = {Kabylda, Adil and Frank, J. Thorben and Su{\'a}rez-Dou, Sergio and Khabibrakhmanov,
-    Almaz and Medrano Sandonas, Leonardo and Unke, Oliver T. and Chmiela, Stefan and M{\"u}ller,
-    Klaus-Robert and Tkatchenko, Alexandre},
-  title = {Molecular Simulations with a Pretrained Neural Network and Universal Pairwise Force
-    Fields},
-  journal = {J. Am. Chem. Soc.},
-  volume = {147},
-  pages = {33723},
-  year = {2025},
-  doi = {10.1021/jacs.5c09558}
-}""",
-    "Batatia2024": r"""@misc{Batatia2024,
-  author = {Batatia, Ilyes and others},
-  title = {A foundation model for atomistic materials chemistry},
-  year = {2024},
-  eprint = {2401.00096},
-  archivePrefix = {arXiv}
-}""",
-    "Leimkuhler2013": r"""@article{Leimkuhler2013,
-  author = {Leimkuhler, Benedict and Matthews, Charles},
-  title = {Robust and efficient configurational molecular sampling via {Langevin} dynamics},
-  journal = {J. Chem. Phys.},
-  volume = {138},
-  pages = {174102},
-  year = {2013},
-  doi = {10.1063/1.4802990}
-}""",
-    "Bussi2007": r"""@article{Bussi2007,
-  author = {Bussi, Giovanni and Donadio, Davide and Parrinello, Michele},
-  title = {Canonical sampling through velocity rescaling},
-  journal = {J. Chem. Phys.},
-  volume = {126},
-  pages = {014101},
-  year = {2007},
-  doi = {10.1063/1.2408420}
-}""",
-    "Martyna1992": r"""@article{Martyna1992,
-  author = {Martyna, Glenn J. and Klein, Michael L. and Tuckerman, Mark},
-  title = {{Nos\'e}--{Hoover} chains: The canonical ensemble via continuous dynamics},
-  journal = {J. Chem. Phys.},
-  volume = {97},
-  pages = {2635--2643},
-  year = {1992},
-  doi = {10.1063/1.463940}
-}""",
-    "Bernetti2020": r"""@article{Bernetti2020,
-  author = {Bernetti, Mattia and Bussi, Giovanni},
-  title = {Pressure control using stochastic cell rescaling},
-  journal = {J. Chem. Phys.},
-  volume = {153},
-  pages = {114107},
-  year = {2020},
-  doi = {10.1063/5.0020514}
-}""",
     "vanderOord2023": r"""@article{vanderOord2023,
   author = {van der Oord, Cas and Sachs, Matthias and Kov{\'a}cs, D{\'a}vid P{\'e}ter and Ortner,
     Christoph and Cs{\'a}nyi, G{\'a}bor},
@@ -152,39 +104,40 @@ BIBTEX = {
   year = {2023},
   doi = {10.1038/s41524-023-01104-6}
 }""",
+    KABYLDA_2025.key: KABYLDA_2025.bibtex,
 }
-"""Key -> entry; a key is the first author and the year."""
+"""Key -> entry; a key is the first author and the year. What an entry of a registry cites stands
+there."""
 
-THERMOSTATS = {"langevin": "Leimkuhler2013", "bussi": "Bussi2007", "nhc": "Martyna1992"}
 XTB = {"GFN2-xTB": "Bannwarth2019", "GFN1-xTB": "Grimme2017"}
-SAMPLINGS = {"so3lr": "Kabylda2025", "mace-mp0": "Batatia2024"}
 
 
-def cited(inputs: Mapping[str, Any]) -> list[str]:
-    """Keys of what a run builds on.
+def cited(inputs: Mapping[str, Any]) -> list[Citation]:
+    """What a run builds on.
 
     Args:
         inputs: the settings of the run, as `SECTION.name`.
     """
-    return list(dict.fromkeys(key for key in _keys(inputs) if key in BIBTEX))
+    return list(dict.fromkeys(_cited(inputs)))
 
 
-def _keys(inputs: Mapping[str, Any]) -> Iterator[str]:
-    yield from ("Batatia2022", "Henkes2026")
-    yield from reference_keys(inputs)
-    if "ACTIVE_LEARNING.initial_sampling" in inputs:
-        yield SAMPLINGS.get(inputs["ACTIVE_LEARNING.initial_sampling"], "")
+def _cited(inputs: Mapping[str, Any]) -> Iterator[Citation]:
+    for key in ("Batatia2022", "Henkes2026", *reference_keys(inputs)):
+        yield Citation(key, BIBTEX[key])
     for name, value in inputs.items():
         section, _, setting = name.partition(".")
-        if not section.startswith("MD") or inputs.get(f"{section}.stat_ensemble") == "nve":
-            continue
-        if setting == "thermostat":
-            yield THERMOSTATS.get(value, "")
-        elif setting == "barostat" and inputs.get(f"{section}.stat_ensemble") == "npt":
-            yield "Bernetti2020"
+        ensemble = inputs.get(f"{section}.stat_ensemble")
+        if setting == "initial_sampling":
+            yield from sampling(value).citations
+        elif setting == "uncertainty":
+            yield from UNCERTAINTIES[value].citations
+        elif setting == "thermostat" and ensemble != "nve":
+            yield from THERMOSTATS[value].citations
+        elif setting == "barostat" and ensemble == "npt":
+            yield from BAROSTATS[value].citations
         elif setting == "bias_strength" and value:
-            yield "vanderOord2023"
-    yield "HjorthLarsen2017"
+            yield Citation("vanderOord2023", BIBTEX["vanderOord2023"])
+    yield Citation("HjorthLarsen2017", BIBTEX["HjorthLarsen2017"])
 
 
 def reference_keys(inputs: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,11 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fhi_al.report.citations import SAMPLINGS, THERMOSTATS, reference_keys
+from fhi_al.md.barostats import BAROSTATS
+from fhi_al.md.thermostats import THERMOSTATS
+from fhi_al.md.uncertainty import UNCERTAINTIES
+from fhi_al.procedures.samplings import sampling
+from fhi_al.report.citations import reference_keys
 from fhi_al.report.story import Story
 
 _PACKAGES = ("mace-torch", "torch", "ase", "numpy", "tblite", "pyscf", "asi4py", "mpi4py")
@@ -15,18 +19,6 @@ _ENSEMBLES = {
     "nve": "constant energy",
     "nvt": "constant volume and temperature",
     "npt": "constant pressure and temperature",
-}
-_THERMOSTAT_NAMES = {
-    "langevin": "Langevin dynamics",
-    "bussi": "stochastic velocity rescaling",
-    "nhc": "a Nosé-Hoover chain",
-}
-_UNCERTAINTIES = {
-    "max_atomic_sd": "the largest standard deviation, over the members, of the force on an atom",
-    "mean_atomic_sd": "the mean over atoms of the standard deviation, over the members, of the "
-    "force on an atom",
-    "max_atomic_sd_stress": "the largest standard deviation, over the members, of the force on an "
-    "atom or, if larger, of the stress in units of a force",
 }
 
 
@@ -87,14 +79,8 @@ def _initial(story: Story) -> Iterator[str]:
             n_given = len({entry.key for entry in story.state.entries}) - len(story.answers)
             yield f"The run began with {max(n_given, 0)} structures of an earlier dataset."
         return
-    sampling = str(inputs.get("ACTIVE_LEARNING.initial_sampling"))
-    how = {
-        "aimd": "molecular dynamics with the reference method",
-        "perturb": "random displacements of the atoms (standard deviation "
-        f"{inputs.get('ACTIVE_LEARNING.perturb_displacement_A'):g} Å)",
-        "so3lr": f"molecular dynamics with SO3LR [{SAMPLINGS['so3lr']}]",
-        "mace-mp0": f"molecular dynamics with MACE-MP-0 [{SAMPLINGS['mace-mp0']}]",
-    }.get(sampling, "molecular dynamics with a pretrained MACE model")
+    active = _section(inputs, "ACTIVE_LEARNING")
+    how = sampling(str(active.get("initial_sampling"))).told(active)
     yield f"The first {n_initial} structures came from {how}."
 
 
@@ -102,15 +88,15 @@ def _learning(story: Story) -> Iterator[str]:
     rules, inputs = story.state.rules, story.last.inputs
     if not story.walks:
         return
-    driver = inputs.get("ACTIVE_LEARNING.driver")
-    mover = "the first member" if driver == "member" else "the mean of the members"
+    active = _section(inputs, "ACTIVE_LEARNING")
+    mover = "the first member" if active.get("driver") == "member" else "the mean of the members"
     yield (
         f"{len(story.walks)} trajectories were then moved by the forces of {mover} "
         f"({'; '.join(_dynamics(inputs))})."
     )
     yield (
         f"Every {rules.skip_step_mlff} steps, the uncertainty, "
-        f"{_UNCERTAINTIES[inputs['ACTIVE_LEARNING.uncertainty']]}, was compared with "
+        f"{UNCERTAINTIES[active['uncertainty']].told(active)}, was compared with "
         f"{rules.threshold_factor:g} times the mean of its latest {rules.uncertainty_window} "
         "values; structures above were computed with the reference, and the models trained on."
     )
@@ -123,35 +109,33 @@ def _learning(story: Story) -> Iterator[str]:
         yield f"{which} at the end was trained to convergence on {data}."
 
 
+def _section(inputs: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The settings of one section, by their names within."""
+    start = f"{name}."
+    return {key.removeprefix(start): v for key, v in inputs.items() if key.startswith(start)}
+
+
 def _dynamics(inputs: Mapping[str, Any]) -> Iterable[str]:
-    sections = [n.removesuffix(".stat_ensemble") for n in inputs if n.endswith(".stat_ensemble")]
-    return dict.fromkeys(", ".join(_section(inputs, section)) for section in sections)
+    names = [n.removesuffix(".stat_ensemble") for n in inputs if n.endswith(".stat_ensemble")]
+    return dict.fromkeys(", ".join(_moves(_section(inputs, name))) for name in names)
 
 
-def _section(inputs: Mapping[str, Any], section: str) -> Iterator[str]:
-    def get(name: str) -> Any:
-        return inputs.get(f"{section}.{name}")
-
-    ensemble, thermostat = get("stat_ensemble"), get("thermostat")
+def _moves(md: Mapping[str, Any]) -> Iterator[str]:
+    """How trajectories move by one MD section."""
+    ensemble = md["stat_ensemble"]
     yield _ENSEMBLES[ensemble]
     if ensemble != "nve":
-        name = f"{_THERMOSTAT_NAMES[thermostat]} [{THERMOSTATS[thermostat]}]"
-        strength = (
-            f"a friction of {get('friction_per_fs'):g}/fs"
-            if thermostat == "langevin"
-            else f"a relaxation time of {get('thermostat_time_fs'):g} fs"
-        )
-        yield f"{name} with {strength}"
-        until = f" to {get('temperature_end_K'):g}" if get("temperature_end_K") else ""
-        yield f"{' and '.join(f'{t:g}' for t in get('temperature_K'))}{until} K"
+        yield THERMOSTATS[md["thermostat"]].told(md)
+        until = f" to {md['temperature_end_K']:g}" if md.get("temperature_end_K") else ""
+        yield f"{' and '.join(f'{t:g}' for t in md['temperature_K'])}{until} K"
     if ensemble == "npt":
         yield (
-            f"stochastic cell rescaling [Bernetti2020] at "
-            f"{' and '.join(f'{p:g}' for p in get('pressure_GPa'))} GPa"
+            f"{BAROSTATS[md['barostat']].told(md)} at "
+            f"{' and '.join(f'{p:g}' for p in md['pressure_GPa'])} GPa"
         )
-    if get("bias_strength"):
-        yield f"biased towards uncertain structures [vanderOord2023] by {get('bias_strength'):g}"
-    yield f"a time step of {get('timestep_fs'):g} fs"
+    if md.get("bias_strength"):
+        yield f"biased towards uncertain structures [vanderOord2023] by {md['bias_strength']:g}"
+    yield f"a time step of {md['timestep_fs']:g} fs"
 
 
 def versions(story: Story) -> dict[str, str]:

@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from fhi_al import __version__
 from fhi_al.analysis.finished_run import FinishedRun
 from fhi_al.analysis.summary import summarise
+from fhi_al.procedures.samplings import SAMPLINGS
 from fhi_al.record.files import write_text
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 CARD = "model_card"
 _LIBRARIES = ("mace-torch", "torch", "e3nn", "ase", "tblite", "pyscf", "asi4py", "so3krates-torch")
-_LICENCES = {"mace-mp0": "MACE-MP-0, MIT licence", "so3lr": "SO3LR, MIT licence"}
+_LICENCES = {name: choice.licence for name, choice in SAMPLINGS.items() if choice.licence}
 """Of the pretrained models that the program itself loads."""
 
 
@@ -128,7 +129,7 @@ def _origin(inputs: Mapping[str, Any]) -> list[str]:
         said.append(
             f"The first structures were sampled with {_LICENCES[sampling]}. The weights are new."
         )
-    elif sampling not in ("aimd", "perturb", "None"):
+    elif sampling not in (*SAMPLINGS, "None"):
         said.append(
             f"The first structures were sampled with the model {Path(sampling).name}. The weights "
             "are new."

@@ -24,7 +24,7 @@ from fhi_al.record.journal import Record, read_journal
 from fhi_al.record.stages import STAGES
 from fhi_al.report import to_matplotlib
 from fhi_al.report.charts import Chart
-from fhi_al.report.citations import BIBTEX, cited
+from fhi_al.report.citations import cited
 from fhi_al.report.methods import methods, reference_name, versions
 from fhi_al.report.model_charts import CALIBRATION, calibration_panel, parity, species_chart
 from fhi_al.report.page import PageSection, folded, listed, page, paragraph, table, verbatim
@@ -263,8 +263,7 @@ def _costs(summary: Summary) -> str:
 
 def _methods(story: Story) -> list[str | Chart]:
     inputs = story.last.inputs
-    keys = cited(inputs)
-    entries = "\n\n".join(BIBTEX[key] for key in keys)
+    entries = "\n\n".join(citation.bibtex for citation in cited(inputs))
     rows = [[name, version] for name, version in versions(story).items()]
     settings = [[name, _plain(value)] for name, value in inputs.items()]
     parts: list[str | Chart] = [

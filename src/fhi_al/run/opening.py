@@ -14,6 +14,7 @@ from fhi_al.analysis.progress import Progress
 from fhi_al.errors import InputError, JournalError
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import step
+from fhi_al.procedures.samplings import sampling
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Goal, Opened
 from fhi_al.record.journal import Journal, no_collection
@@ -24,7 +25,6 @@ from fhi_al.settings.inputs import flat_settings
 def rules_of(inputs: Inputs) -> Rules:
     """The part of the settings that decides the course of the run."""
     al = inputs.al.active_learning
-    sampling = al.initial_sampling
     return Rules(
         asynchronous=inputs.al.parallel.asynchronous and not inputs.deterministic,
         ensemble_size=al.ensemble_size,
@@ -32,9 +32,7 @@ def rules_of(inputs: Inputs) -> Rules:
         valid_ratio=inputs.valid_ratio,
         min_valid_size=al.min_valid_size,
         max_failed_fraction=al.max_failed_fraction,
-        initial_method=(
-            "aimd" if sampling == "aimd" else "perturb" if sampling == "perturb" else "foundation"
-        ),
+        initial_method=sampling(al.initial_sampling).method,
         n_samples=al.n_samples,
         skip_step_initial=al.skip_step_initial,
         initial_target=al.initial_accuracy_factor * al.desired_acc,
@@ -61,7 +59,7 @@ def rules_of(inputs: Inputs) -> Rules:
         converge_best=al.converge_best,
         converge_on=inputs.convergence.on,
         max_final_epochs=inputs.convergence.max_epochs,
-        final_patience=inputs.convergence.patience,
+        final_patience=al.patience,
         n_geometries=len(inputs.geometries),
         reference_groups=inputs.al.parallel.reference_groups,
         threshold_systems=tuple(t.system for t in inputs.trajectories[: al.num_trajectories])
@@ -69,6 +67,9 @@ def rules_of(inputs: Inputs) -> Rules:
         else (),
         max_energy_deviation_eV_per_atom=al.max_energy_deviation_eV_per_atom,
         max_label_starts=al.max_label_starts,
+        initial_stop_when=al.initial_stop_when,
+        stop_when=al.stop_when,
+        converge_stop_when=al.converge_stop_when,
     )
 
 

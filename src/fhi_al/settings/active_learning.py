@@ -9,14 +9,33 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from fhi_al.md.uncertainty import UNCERTAINTIES
+from fhi_al.procedures.samplings import SAMPLINGS
+from fhi_al.procedures.stop import (
+    CONVERGE_STOP_CRITERIA,
+    INITIAL_STOP_CRITERIA,
+    STOP_CRITERIA,
+    StopCriterion,
+    defaults,
+)
+from fhi_al.record.registry import Registry
 from fhi_al.settings.base import (
+    Among,
     AnyCase,
     Count,
     Fraction,
     NonNegative,
     Number,
+    OneOf,
     Positive,
     RunFile,
     RunFiles,
@@ -26,7 +45,22 @@ from fhi_al.settings.base import (
     expand_path,
 )
 
-SAMPLINGS = ("mace-mp0", "so3lr", "aimd", "perturb")
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _with_a_sure_one(criteria: Registry[StopCriterion]) -> AfterValidator:
+    sure = [name for name, criterion in criteria.items() if criterion.sure]
+
+    def check(names: tuple[str, ...]) -> tuple[str, ...]:
+        if not set(sure) & set(names):
+            raise ValueError(
+                f"expected {' or '.join(sure)} among them: without, the stage might never end"
+            )
+        return tuple(dict.fromkeys(names))
+
+    return AfterValidator(check)
 
 
 class ActiveLearning(Section):
@@ -65,6 +99,13 @@ class ActiveLearning(Section):
     scheduler_initial: bool = True
     """Whether the learning-rate scheduler works while the initial dataset is made."""
 
+    initial_stop_when: Annotated[
+        tuple[Annotated[str, OneOf(INITIAL_STOP_CRITERIA)], ...],
+        BeforeValidator(_listed),
+        _with_a_sure_one(INITIAL_STOP_CRITERIA),
+    ] = defaults(INITIAL_STOP_CRITERIA)
+    """What ends the initial dataset, whichever comes first. `epochs` must be among them."""
+
     max_initial_epochs: Count = 200
     """Most epochs of training while the initial dataset is made."""
 
@@ -72,12 +113,21 @@ class ActiveLearning(Section):
     """Epochs of training after each round of sampling of the initial dataset."""
 
     max_initial_set_size: Count | None = None
-    """Labels, over all members, at which the initial dataset ends; nothing: no limit."""
+    """Labels, over all members, at which the initial dataset ends (`initial_stop_when: set_size`);
+    nothing: no limit."""
 
     max_epochs_worker: Count = 20
     """Most epochs of training before a trajectory that added a training label samples again. It
     goes on earlier, after one training with its label, where the reference would run out of work
     and all training together keeps pace: max_epochs_worker epochs for num_trajectories labels."""
+
+    converge_stop_when: Annotated[
+        tuple[Annotated[str, OneOf(CONVERGE_STOP_CRITERIA)], ...],
+        BeforeValidator(_listed),
+        _with_a_sure_one(CONVERGE_STOP_CRITERIA),
+    ] = defaults(CONVERGE_STOP_CRITERIA)
+    """What ends a convergence, of the initial or of the final models, whichever comes first.
+    `epochs` must be among them."""
 
     max_final_epochs: Count = 500
     """Most epochs of the convergence stage."""
@@ -86,13 +136,20 @@ class ActiveLearning(Section):
     """Epochs of one training slice during active learning."""
 
     patience: Count = 50
-    """Epochs without improvement before convergence stops."""
+    """Epochs without improvement before convergence stops (`converge_stop_when: patience`)."""
+
+    stop_when: Annotated[
+        tuple[Annotated[str, OneOf(STOP_CRITERIA)], ...],
+        BeforeValidator(_listed),
+        _with_a_sure_one(STOP_CRITERIA),
+    ] = defaults(STOP_CRITERIA)
+    """What ends active learning, whichever comes first. `trajectories` must be among them."""
 
     max_MD_steps: Count = 20000
     """Most MD steps of each trajectory of active learning."""
 
     max_set_size: Count = 500
-    """Size of the training set at which active learning ends."""
+    """Size of the training set at which active learning ends (`stop_when: set_size`)."""
 
     valid_skip: Count = 1
     """Epochs between two validations."""
@@ -150,10 +207,9 @@ class ActiveLearning(Section):
     analysis: bool = False
     """Whether to make sanity checks and save losses, errors and uncertainties of the whole run."""
 
-    initial_sampling: str = "mace-mp0"
-    """Where the initial structures come from: MD with a foundation model (`mace-mp0`, `so3lr` or
-    the path of a MACE model file) or with the reference (`aimd`), or `perturb`: random
-    displacements and, for crystals, strains of the geometries."""
+    initial_sampling: Annotated[str, Among(SAMPLINGS)] = "mace-mp0"
+    """Where the initial structures come from, or the path of a MACE model file that is to move
+    them. Crystals are also strained by `perturb`."""
 
     initial_foundational_size: Annotated[Literal["small", "medium", "large"], AnyCase] = "small"
     """Size of the foundation model with `initial_sampling: mace-mp0`."""
@@ -164,12 +220,8 @@ class ActiveLearning(Section):
     perturb_strain: Annotated[NonNegative, Field(lt=0.5)] = 0.03
     """Standard deviation of the components of the random strain of a crystal (`perturb`)."""
 
-    uncertainty: Literal["max_atomic_sd", "mean_atomic_sd", "max_atomic_sd_stress"] = (
-        "max_atomic_sd"
-    )
-    """Uncertainty of a structure: largest or mean standard deviation of the atoms' forces over the
-    ensemble, in eV/Å; `max_atomic_sd_stress`: the largest one or, if that is larger, the standard
-    deviation of the stress times the area that an atom takes up."""
+    uncertainty: Annotated[str, OneOf(UNCERTAINTIES)] = "max_atomic_sd"
+    """Uncertainty of a structure, in eV/Å."""
 
     uncertainty_window: Count = 400
     """Number of newest uncertainties that the moving average is taken over."""

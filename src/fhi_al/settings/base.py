@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -18,11 +19,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticKnownError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticKnownError
+from pydantic_core.core_schema import no_info_plain_validator_function
+
+from fhi_al.record.registry import Registry
 
 MACE_FILE = "mace_settings.yaml"
 AL_FILE = "active_learning_settings.yaml"
@@ -131,6 +136,30 @@ RunFile = Annotated[RunPath, AfterValidator(_is_file)]
 RunFiles = Annotated[tuple[RunFile, ...], BeforeValidator(_split), Field(min_length=1)]
 """One path or a list of them."""
 AnyCase = BeforeValidator(_lower)
+
+
+@dataclass(frozen=True)
+class Among:
+    """Has the reference page say what stands in a registry: `Annotated[str, Among(REGISTRY)]`.
+
+    Attributes:
+        registry: to choose from.
+    """
+
+    registry: Registry[Any]
+
+
+class OneOf(Among):
+    """The name of an entry of a registry, in any case: `Annotated[str, OneOf(REGISTRY)]`."""
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(value: Any) -> str:
+            if not isinstance(value, str):
+                raise ValueError(self.registry.expected())
+            return self.registry.name(value)
+
+        return no_info_plain_validator_function(check)
+
 
 # --- from data to a section, or to sentences ---------------------------------------------------
 

@@ -36,14 +36,14 @@ class ConvergenceSettings:
     """The rules of the convergence stage, settled between the two files that can give them.
 
     Attributes:
-        patience: epochs without improvement before it stops.
+        patience: epochs without improvement before it stops; None: these don't end it.
         max_epochs: most epochs.
         eval_interval: epochs between two validations.
         swa: whether it ends with stochastic weight averaging (MACE's stage two).
         on: train on the `union` of all labels, or on each member's `own`.
     """
 
-    patience: int
+    patience: int | None
     max_epochs: int
     eval_interval: int
     swa: bool

@@ -8,26 +8,21 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from fhi_al.md.barostats import BAROSTATS
 from fhi_al.md.protocol import Limits, MdProtocol, Ramp
+from fhi_al.md.thermostats import THERMOSTATS
 from fhi_al.settings.base import (
     AnyCase,
     Count,
     NonNegative,
     NonNegativeInteger,
     Number,
+    OneOf,
     Positive,
     Section,
     Seed,
 )
 
-_OF_NPT = (
-    "barostat",
-    "pressure_GPa",
-    "pressure_end_GPa",
-    "cell_change",
-    "compressibility_per_GPa",
-    "barostat_time_fs",
-)
 _LATER = ("nph", "npe", "muvt", "uvt")
 
 
@@ -69,12 +64,11 @@ class MdSettings(Section):
     """Statistical ensemble, nve, nvt or npt. npt needs geometries that are periodic in all three
     directions, without fixed atoms."""
 
-    thermostat: Annotated[Literal["langevin", "bussi", "nhc"], AnyCase] = "langevin"
-    """Thermostat of nvt and npt: Langevin dynamics, velocity rescaling by Bussi, Donadio and
-    Parrinello, or a Nose-Hoover chain."""
+    thermostat: Annotated[str, OneOf(THERMOSTATS)] = "langevin"
+    """Thermostat of nvt and npt."""
 
-    barostat: Annotated[Literal["scr"], AnyCase] = "scr"
-    """Barostat of npt: stochastic cell rescaling."""
+    barostat: Annotated[str, OneOf(BAROSTATS)] = "scr"
+    """Barostat of npt."""
 
     timestep_fs: Positive = 0.5
     """Time step in fs. Old name: `timestep`."""
@@ -176,18 +170,20 @@ class MdSettings(Section):
 
     def unused(self) -> Iterator[tuple[str, str]]:
         """The settings that are given without meaning, each with what makes them meaningless."""
+        ensemble = f"`stat_ensemble: {self.stat_ensemble}`"
+        why: dict[str, str] = {}
         if self.stat_ensemble == "nve":
-            for name in ("thermostat", "friction_per_fs", "thermostat_time_fs"):
-                if self.given(name):
-                    yield name, "`stat_ensemble: nve`"
+            why |= dict.fromkeys(("thermostat", *THERMOSTATS.without_effect()), ensemble)
         else:
-            name = "thermostat_time_fs" if self.thermostat == "langevin" else "friction_per_fs"
-            if self.given(name):
-                yield name, f"`thermostat: {self.thermostat}`"
+            others = THERMOSTATS.without_effect(self.thermostat)
+            why |= dict.fromkeys(others, f"`thermostat: {self.thermostat}`")
         if self.stat_ensemble != "npt":
-            for name in _OF_NPT:
-                if self.given(name):
-                    yield name, f"`stat_ensemble: {self.stat_ensemble}`"
+            of_npt = ("barostat", "pressure_GPa", "pressure_end_GPa", *BAROSTATS.without_effect())
+            why |= dict.fromkeys(of_npt, ensemble)
+        else:
+            others = BAROSTATS.without_effect(self.barostat)
+            why |= dict.fromkeys(others, f"`barostat: {self.barostat}`")
+        yield from ((name, reason) for name, reason in why.items() if self.given(name))
 
     @property
     def limits(self) -> Limits:

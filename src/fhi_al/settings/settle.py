@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fhi_al.errors import InputError
+from fhi_al.md.uncertainty import UNCERTAINTIES
+from fhi_al.procedures.samplings import SAMPLINGS
+from fhi_al.procedures.stop import (
+    CONVERGE_STOP_CRITERIA,
+    INITIAL_STOP_CRITERIA,
+    STOP_CRITERIA,
+)
 from fhi_al.settings import control_in
 from fhi_al.settings.active_learning import ActiveLearning
 from fhi_al.settings.base import AL_FILE, MACE_FILE
@@ -142,7 +149,7 @@ def settle(
         eval_interval = active.valid_skip
         training = training.model_copy(update={"eval_interval": eval_interval})
     convergence = ConvergenceSettings(
-        patience=active.patience,
+        patience=active.patience if "patience" in active.converge_stop_when else None,
         max_epochs=active.max_final_epochs,
         eval_interval=eval_interval,
         swa=training.swa,
@@ -216,16 +223,7 @@ def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | N
             f"{AL_FILE}: MD.bias_strength has no effect with `driver: member`: the bias needs all "
             "models at every step."
         )
-    for name, method, used in (
-        ("initial_foundational_size", "mace-mp0", active.initial_sampling == "mace-mp0"),
-        ("perturb_displacement_A", "perturb", active.initial_sampling == "perturb"),
-        ("perturb_strain", "perturb", active.initial_sampling == "perturb"),
-    ):
-        if active.given(name) and not used:
-            unused.append(
-                f"{AL_FILE}: ACTIVE_LEARNING.{name} has no effect without `initial_sampling: "
-                f"{method}`."
-            )
+    unused += _of_other_choices(active)
     if al.reference is None or isinstance(al.reference, AsiSettings):
         return unused
     for name in ("species_dir", "aims_lib_path"):
@@ -240,3 +238,21 @@ def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | N
             f"it; not used: {', '.join(names)}."
         )
     return unused
+
+
+def _of_other_choices(active: ActiveLearning) -> Iterator[str]:
+    """Say which settings of ACTIVE_LEARNING are for choices that were not made."""
+    chosen = (active.initial_sampling,) if active.initial_model_file is None else ()
+    for setting, registry, names in (
+        ("initial_sampling", SAMPLINGS, chosen),
+        ("uncertainty", UNCERTAINTIES, (active.uncertainty,)),
+        ("initial_stop_when", INITIAL_STOP_CRITERIA, active.initial_stop_when),
+        ("stop_when", STOP_CRITERIA, active.stop_when),
+        ("converge_stop_when", CONVERGE_STOP_CRITERIA, active.converge_stop_when),
+    ):
+        for name, others in registry.without_effect(*names).items():
+            if active.given(name):
+                yield (
+                    f"{AL_FILE}: ACTIVE_LEARNING.{name} has no effect without "
+                    f"`{setting}: {' or '.join(others)}`."
+                )
