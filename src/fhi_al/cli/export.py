@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fhi_al.cli import guarded, make_parser, quiet_libraries, takes_run_folder
+from fhi_al.cli import guarded, make_parser, takes_run_folder
+from fhi_al.reference.hush import hush_warnings
 
 _MODELS = {
     "model": "MACE model for ASE and mace-torch (.model)",
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    quiet_libraries()
+    hush_warnings()
 
     from fhi_al.analysis.finished_run import read_run
     from fhi_al.report.model_card import describe, write_card

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from fhi_al.ensemble.architecture import (
     spec_of_model,
 )
 from fhi_al.record.files import write_file
+from fhi_al.reference.hush import hushed
 
 SUFFIXES = {
     "model": ".model",
@@ -76,7 +75,7 @@ def convert(
         stem = source.stem if precision == own else f"{source.stem}_{precision}"
         for name in formats:
             path = target / f"{stem}{SUFFIXES[name]}"
-            with default_dtype(precision), _quiet():
+            with default_dtype(precision), hushed(logs=True):
                 contents = io.BytesIO()
                 _WRITERS[name](deepcopy(model), contents)
             write_file(path, lambda file, c=contents: file.write(c.getbuffer()))  # type: ignore[misc]
@@ -121,13 +120,3 @@ _WRITERS: dict[str, Callable[[Any, BinaryIO], None]] = {
     "lammps": _write_lammps,
     "mliap": _write_mliap,
 }
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep from the user what libraries log about their own affairs."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

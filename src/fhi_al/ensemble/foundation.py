@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor
 from fhi_al.errors import InputError
 from fhi_al.md.driver import Driver
 from fhi_al.reference.engine import charge_and_unpaired
+from fhi_al.reference.hush import hushed
 from fhi_al.reference.mlff import SO3LR_ELEMENTS
 from fhi_al.settings import Inputs
 
@@ -135,8 +135,7 @@ def so3lr_driver(inputs: Inputs, device: str | torch.device) -> CalculatorDriver
 def _quiet() -> Iterator[None]:
     """Send what libraries print and warn of to the log."""
     printed = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
-        warnings.simplefilter("ignore")
+    with hushed(), contextlib.redirect_stdout(printed):
         yield
     for line in printed.getvalue().splitlines():
         log.debug(line)

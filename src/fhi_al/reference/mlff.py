@@ -6,7 +6,6 @@ import hashlib
 import logging
 import platform
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -18,6 +17,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from fhi_al.atoms.structure import Label, Structure
 from fhi_al.errors import EngineError, InputError
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
+from fhi_al.reference.hush import hushed
 from fhi_al.reference.workdir import inside
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ class MlffEngine:
         before = torch.get_default_dtype()
         torch.set_default_dtype(getattr(torch, self._settings.dtype))
         try:
-            with inside(self._directory, OUTPUT), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with inside(self._directory, OUTPUT), hushed():
                 yield
         finally:
             torch.set_default_dtype(before)
