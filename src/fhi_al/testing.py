@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fhi_al.atoms.structure import FloatArray, Label, Structure, structure_key
+from fhi_al.atoms.voigt import from_voigt
 from fhi_al.reference.engine import Engine
 
 
@@ -112,8 +113,7 @@ def _check_stress(
     tolerance: float,
 ) -> None:
     assert label.stress is not None
-    xx, yy, zz, yz, xz, xy = label.stress
-    stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    stress = from_voigt(label.stress)
     volume = abs(np.linalg.det(structure.cell))
     size = volume ** (1 / 3)
     for _ in range(2):

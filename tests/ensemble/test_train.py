@@ -19,9 +19,10 @@ from ensemble_runs import (
 from mace.tools.torch_geometric.dataloader import DataLoader
 from mace.tools.train import evaluate, train_one_epoch
 
-from fhi_al.ensemble.data import member_keys
+from fhi_al.ensemble.data import collate, member_keys
+from fhi_al.ensemble.fast_gradients import KnownGradient
 from fhi_al.ensemble.members import Committee, load_committee
-from fhi_al.ensemble.train_member import begin, stage_rules
+from fhi_al.ensemble.train_member import begin, stage_rules, step
 from fhi_al.ensemble.validation import validate
 from fhi_al.errors import FhiAlError, InputError, JournalError
 from fhi_al.handlers.train import train
@@ -96,6 +97,35 @@ def test_an_epoch_is_maces_own(make_folder, labels, loss):
     assert state.valid_loss == valid_loss
     assert state.force_mae == errors["mae_f"]
     assert state.energy_mae == errors["mae_e_per_atom"]
+
+
+@pytest.mark.parametrize(
+    "training", [{"clip_grad": 0.1}, {"clip_grad": None}, {"ema": False, "optimizer": "adamw"}]
+)
+def test_a_step_with_a_gradient_that_is_known_is_maces_own(make_folder, training):
+    """To the last bit; and the tensors of the gradient, which may be another's, stay the same."""
+    entries = shared_entries(molecules())
+    folder = make_folder({"TRAINING": training})
+    run(folder, effect(entries, members=(0,)))
+    ours, theirs, twin = (load_committee(folder, "train-0", "cpu").members[0] for _ in range(3))
+    graphs = load_committee(folder, "train-0", "cpu").graphs(folder)
+    batch = graphs.of([label.key for label in molecules()][:3])
+    loss = twin.loss(pred=twin.model(collate(batch).to_dict(), training=True), ref=collate(batch))
+    loss.backward()
+    parameters = list(ours.model.parameters())
+    gradients = [p.grad for p in twin.model.parameters()]
+    before = [gradient.clone() for gradient in gradients]
+
+    class Known:
+        def of(self, *_: Any) -> KnownGradient:
+            return KnownGradient(loss.detach(), parameters, gradients)
+
+    assert step(ours, batch, Known()) == float(loss.detach())
+    assert step(theirs, batch) == float(loss.detach())
+    assert not all(map(torch.equal, parameters, twin.model.parameters()))
+    assert all(map(torch.equal, parameters, theirs.model.parameters()))
+    assert all(map(torch.equal, ours.averaged(), theirs.averaged()))
+    assert all(map(torch.equal, gradients, before))
 
 
 @pytest.mark.parametrize(

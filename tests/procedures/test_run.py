@@ -15,7 +15,7 @@ from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.procedures.state import State
 from fhi_al.procedures.threshold import Thresholds
-from fhi_al.record.effects import Advance, Effect, Train
+from fhi_al.record.effects import Advance, Calculate, Effect, Isolate, Train
 from fhi_al.record.events import (
     ALL_MEMBERS,
     Advanced,
@@ -23,6 +23,9 @@ from fhi_al.record.events import (
     Entry,
     Event,
     Imported,
+    Isolated,
+    Labelled,
+    LabelRejected,
     Opened,
     Started,
 )
@@ -285,10 +288,55 @@ def test_optimizer_is_reset_when_training_is_stuck() -> None:
     assert not all(resets)
 
 
-def test_atomic_energies_take_the_lowest_state() -> None:
+class AtomsWorker(SimulatedWorker):
+    """Answers for isolated atoms in several spin states.
+
+    Args:
+        rules: of the run.
+        energies: of an element with so many unpaired electrons; None: it can't be computed.
+    """
+
+    def __init__(self, rules: Rules, energies: dict[tuple[str, int], float | None]) -> None:
+        super().__init__(rules)
+        self.energies = {f"{element} {unpaired}": e for (element, unpaired), e in energies.items()}
+        self.atoms = tuple((element, spin, f"{element} {spin}") for element, spin in energies)
+
+    def answer(self, effect: Effect) -> Event:
+        if isinstance(effect, Isolate):
+            return Isolated(effect.id, self.atoms)
+        if not isinstance(effect, Calculate) or effect.key not in self.energies:
+            return super().answer(effect)
+        energy = self.energies[effect.key]
+        if energy is None:
+            return LabelRejected(effect.id, effect.key, "not converged", 0.0)
+        return Labelled(effect.id, effect.key, energy, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("oxygen", "lowest"),
+    [
+        ({0: -2040.0, 2: -2043.0, 4: -2036.0}, -2043.0),
+        ({0: -2043.5, 2: -2043.0, 4: -2036.0}, -2043.5),
+        ({0: None, 2: -2040.0, 4: -2041.0}, -2041.0),
+        ({0: -2040.0, 2: -2039.0, 4: None}, -2040.0),
+    ],
+)
+def test_atomic_energies_take_the_lowest_state(oxygen, lowest, seed) -> None:
+    """Whichever comes first, and of those that could be computed."""
     rules = simulated_rules(auto_atomic_energies=True)
-    *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(7))
-    assert state.atomic_energies == {"H": -1.0, "O": -1.0}
+    worker = AtomsWorker(rules, {("H", 1): -13.6, **{("O", n): e for n, e in oxygen.items()}})
+    *_, (state, _) = simulate(rules, worker, random.Random(seed))
+    assert state.atomic_energies == {"H": -13.6, "O": lowest}
+
+
+def test_an_element_without_any_state_ends_the_run() -> None:
+    rules = simulated_rules(auto_atomic_energies=True)
+    worker = AtomsWorker(rules, {("H", 1): None, ("O", 0): None, ("O", 2): -2043.0})
+    state = step(None, opened(rules))
+    while not state.failure:
+        state = step(state, worker.answer(wanted(state)[0]))
+    assert "no spin state of the isolated atom H could be computed" in state.failure
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_key_depends_on_all_that_decides_a_label(changes: dict) -> None:
 
 
 def test_key_depends_on_nothing_else() -> None:
-    assert structure_key(structure(fixed=None), DIGEST) == structure_key(structure(), DIGEST)
+    assert structure_key(structure(fixed=False), DIGEST) == structure_key(structure(), DIGEST)
     zeros, minus = np.zeros((3, 3)), -np.zeros((3, 3))
     assert structure_key(structure(positions=zeros), DIGEST) == structure_key(
         structure(positions=minus), DIGEST

@@ -14,7 +14,8 @@ from reference_cases import rattled
 
 from fhi_al.atoms.structure import Structure
 from fhi_al.errors import EngineError, InputError, UnconvergedError
-from fhi_al.reference.asi import OUTPUT, AsiEngine, geometry_in, library_problem
+from fhi_al.reference.asi import OUTPUT, AsiEngine, library_problem
+from fhi_al.settings.geometry_in import format_geometry
 from fhi_al.settings.reference import AsiSettings
 from fhi_al.testing import check_engine
 
@@ -151,7 +152,7 @@ def test_prints_nothing_and_stays_where_it_is(start, tmp_path, water, capfd):
 def test_geometry_in_is_exact(tmp_path, water, silicon):
     magnetic = Structure(water.numbers, water.positions, magmoms=[0, 1, -1], charges=[0, 0.5, 0])
     for structure in (magnetic, silicon):
-        (tmp_path / "geometry.in").write_text(geometry_in(structure))
+        (tmp_path / "geometry.in").write_text(format_geometry(structure, exact=True))
         read = ase.io.read(tmp_path / "geometry.in", format="aims")
         assert np.array_equal(read.positions, structure.positions)
         assert np.array_equal(read.cell.array, structure.cell)

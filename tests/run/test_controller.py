@@ -146,13 +146,28 @@ def test_the_journal_says_why_the_loop_itself_ended(
     assert (last.rank, last.error) == (0, told)
 
 
-def test_the_loop_looks_around_between_two_pieces_of_work(tmp_path: Path) -> None:
-    plain, simulated = start(tmp_path / "journal.jsonl", simulated_rules())
-    looks: list[int] = []
-    Controller(plain.state, plain.journal, plain.channels, look=lambda: looks.append(1)).run()
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_the_loop_looks_around_between_two_pieces_of_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    """A piece is a slice of each effect that is in work here; one of them where there is one."""
+    rules = simulated_rules(asynchronous=asynchronous)
+    plain, simulated = start(tmp_path / "journal.jsonl", rules)
+    pieces = [0]
+
+    def work(effect: Effect) -> Slices:
+        for _ in range(3):
+            pieces[-1] += 1
+            yield
+        pieces[-1] += 1
+        return simulated.answer(effect)
+
+    monkeypatch.setattr(simulated, "run", work)
+    Controller(plain.state, plain.journal, plain.channels, look=lambda: pieces.append(0)).run()
     begun = sum(isinstance(event, Started) for event in Journal(tmp_path / "journal.jsonl"))
-    assert begun >= len(simulated.labelled)
-    assert len(looks) >= begun / len(plain.channels)
+    assert begun >= len(simulated.labelled) > 0
+    assert sum(pieces) == 4 * begun
+    assert max(pieces) == (len(plain.channels) if asynchronous else 1)
 
 
 def test_work_in_flight_is_done_again_after_a_restart(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from input_texts import SILICON, WATER
 
+from fhi_al.atoms.structure import Structure
 from fhi_al.errors import InputError
-from fhi_al.settings.geometry_in import parse_geometry
+from fhi_al.settings.geometry_in import format_geometry, parse_geometry
 
 
 def written_by_ase(path, atoms: Atoms, **options) -> str:
@@ -60,6 +61,40 @@ def test_moments_that_are_all_zero_are_kept_too():
     structure, _ = parse_geometry("atom 0 0 0 O\ninitial_moment 0\natom 0 0 1.2 O\n")
     assert structure.magmoms.tolist() == [0, 0]
     assert structure.charges is None
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("cell", [None, np.eye(3) * 4.0 + 1 / 7])
+def test_what_was_written_is_read(exact, cell):
+    """For people rounded, with the choice of a zero and what is fixed; for FHI-aims exact."""
+    structure = Structure(
+        [8, 1, 1],
+        [[0, 0, 1 / 9], [0, 1 / 1.3, -1e-5 / 3], [0, 0, 1.3]],
+        **({} if cell is None else {"cell": cell, "pbc": [True] * 3}),
+        magmoms=[0, 0, 0],
+        charges=[-0.1, 0, 1 / 3],
+        fixed=[True, False, True],
+    )
+    read, velocities = parse_geometry(format_geometry(structure, exact=exact))
+    assert velocities is None
+    assert read.numbers.tolist() == [8, 1, 1]
+    assert read.pbc.tolist() == structure.pbc.tolist()
+    atol = 0 if exact else 5.1e-9
+    np.testing.assert_allclose(read.positions, structure.positions, rtol=0, atol=atol)
+    np.testing.assert_allclose(read.cell, structure.cell, rtol=0, atol=atol)
+    np.testing.assert_allclose(read.charges, structure.charges, rtol=0, atol=0 if exact else 5.1e-7)
+    if exact:
+        assert read.magmoms is None
+        assert not read.fixed.any()
+    else:
+        assert read.magmoms.tolist() == [0, 0, 0]
+        assert read.fixed.tolist() == [True, False, True]
+
+
+def test_a_slab_cannot_be_written():
+    slab = Structure([1], [[0, 0, 0]], np.eye(3), [True, True, False])
+    with pytest.raises(InputError, match="three lattice vectors"):
+        format_geometry(slab)
 
 
 def test_comments_do_not_matter():

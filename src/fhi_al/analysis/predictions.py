@@ -81,11 +81,6 @@ def joined_predictions(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def voigt(stress: FloatArray) -> FloatArray:
-    """Symmetric tensors (..., 3, 3) as (..., 6): xx, yy, zz, yz, xz, xy."""
-    return stress[..., [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-
-
 def save_predictions(path: Path, sets: Mapping[Any, Predictions], run: str, weights: str) -> None:
     """Store predictions; durable when this returns.
 

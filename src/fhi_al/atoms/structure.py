@@ -35,8 +35,8 @@ class Structure:
         pbc: (3,) periodic along each lattice vector.
         magmoms: (atoms,) initial magnetic moments in Bohr magnetons, or None.
         charges: (atoms,) initial charges in e, or None.
-        fixed: (atoms,) atoms that molecular dynamics must not move. Not part of the key: a
-            reference gives the forces of a fixed atom all the same.
+        fixed: (atoms,) atoms that molecular dynamics must not move; one value: all or none. Not
+            part of the key: a reference gives the forces of a fixed atom all the same.
     """
 
     numbers: IntArray
@@ -45,7 +45,7 @@ class Structure:
     pbc: BoolArray = field(default_factory=lambda: np.zeros(3, dtype=bool))
     magmoms: FloatArray | None = None
     charges: FloatArray | None = None
-    fixed: BoolArray | None = None
+    fixed: BoolArray = field(default_factory=lambda: np.zeros((), dtype=bool))
 
     def __post_init__(self) -> None:
         n = len(self.numbers)
@@ -57,8 +57,7 @@ class Structure:
         for name in ("magmoms", "charges"):
             if getattr(self, name) is not None:
                 freeze(self, name, _frozen(getattr(self, name), np.float64, (n,)))
-        fixed = np.zeros(n, dtype=bool) if self.fixed is None else self.fixed
-        freeze(self, "fixed", _frozen(fixed, np.bool_, (n,)))
+        freeze(self, "fixed", _frozen(np.broadcast_to(self.fixed, n), np.bool_, (n,)))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -121,7 +120,6 @@ class Structure:
         from ase import Atoms
         from ase.constraints import FixAtoms
 
-        assert self.fixed is not None
         return Atoms(
             numbers=self.numbers,
             positions=self.positions,

@@ -48,14 +48,6 @@ def takes_run_folder(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def quiet_libraries() -> None:
-    """Keep warnings of libraries, which are for their developers, away from users."""
-    import warnings
-
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-
-
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; tell its errors in words. The exit code."""
     from fhi_al.errors import FhiAlError

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fhi_al.cli import guarded, make_parser, quiet_libraries, takes_run_folder
+from fhi_al.cli import guarded, make_parser, takes_run_folder
 from fhi_al.record.exports import DATASET_FORMATS, MODEL_FORMATS
+from fhi_al.record.hush import hush_warnings
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    quiet_libraries()
+    hush_warnings()
 
     from fhi_al.analysis.finished_run import read_run
     from fhi_al.report.model_card import describe, write_card

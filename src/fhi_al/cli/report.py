@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from fhi_al.cli import guarded, make_parser, quiet_libraries, takes_run_folder
+from fhi_al.cli import guarded, make_parser, takes_run_folder
+from fhi_al.record.hush import hush_warnings
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -28,7 +29,7 @@ def main_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `FHI_AL-report`."""
     arguments = main_parser().parse_args(argv)
-    quiet_libraries()
+    hush_warnings()
 
     from fhi_al.report.run_report import report_folder
 

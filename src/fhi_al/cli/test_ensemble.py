@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fhi_al.cli import guarded, make_parser, quiet_libraries
+from fhi_al.cli import guarded, make_parser
+from fhi_al.record.hush import hush_warnings
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.batch_size < 1:
         parser.error(f"argument --batch-size: got {arguments.batch_size}, expected 1 or more")
-    quiet_libraries()
+    hush_warnings()
 
     from fhi_al.report.ensemble_report import examine
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from fhi_al.ensemble.architecture import (
 )
 from fhi_al.record.exports import MODEL_FORMATS
 from fhi_al.record.files import write_file
+from fhi_al.record.hush import hushed
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def convert(
         for name in formats:
             how = MODEL_FORMATS[name]
             path = target / f"{stem}{how.suffix}"
-            with default_dtype(precision), _quiet():
+            with default_dtype(precision), hushed(logs=True):
                 contents = io.BytesIO()
                 how.load()(deepcopy(model), contents)
             write_file(path, lambda file, c=contents: file.write(c.getbuffer()))  # type: ignore[misc]
@@ -109,13 +108,3 @@ def write_mliap(model: Any, file: BinaryIO) -> None:
 
     model.lammps_mliap = True
     torch.save(LAMMPS_MLIAP_MACE(model), file)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep from the user what libraries log about their own affairs."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -5,13 +5,13 @@ cuEquivariance: https://docs.nvidia.com/cuda/cuequivariance
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
 
 from fhi_al.ensemble.architecture import default_dtype
+from fhi_al.record.hush import hushed
 
 INSTALL = "pip install cuequivariance-torch cuequivariance-ops-torch-cu12"
 
@@ -50,8 +50,7 @@ class CuEquivariance:
         weight = next(model.parameters())
         with default_dtype(str(weight.dtype).removeprefix("torch.")):
             if self._twin is None:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of the libraries about themselves
+                with hushed():
                     self._twin = run(model, device=weight.device.type).to(weight.device)
             # What has no weights is shared: making it takes seconds.
             shared = {id(m): m for m in self._twin.modules() if not m.state_dict()}

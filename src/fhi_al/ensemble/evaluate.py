@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from mace.data import AtomicData
 
-from fhi_al.analysis.predictions import Predictions, joined_predictions, voigt
+from fhi_al.analysis.predictions import Predictions, joined_predictions
 from fhi_al.atoms.structure import BoolArray, FloatArray
+from fhi_al.atoms.voigt import to_voigt
 from fhi_al.ensemble.data import loader, member_keys
 from fhi_al.ensemble.frames import read_labels
 from fhi_al.ensemble.members import Committee, load_committee
@@ -104,7 +105,7 @@ def _predictions(
                 true_energies=_array(batch.energy),
                 true_forces=_array(batch.forces),
                 true_stress=np.where(
-                    _has_stress(batch)[:, None], voigt(_array(batch.stress)), np.nan
+                    _has_stress(batch)[:, None], to_voigt(_array(batch.stress)), np.nan
                 ),
                 energies=energies,
                 forces=forces,
@@ -132,7 +133,7 @@ def _predict(model: torch.nn.Module, batch: Any) -> tuple[FloatArray, FloatArray
     energies, forces = _array(output["energy"]), _array(output["forces"])
     stress = np.full((len(energies), 6), np.nan)
     if has_stress.any():
-        stress[has_stress] = voigt(_array(output["stress"]))[has_stress]
+        stress[has_stress] = to_voigt(_array(output["stress"]))[has_stress]
     return energies, forces, stress
 
 

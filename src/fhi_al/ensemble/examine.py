@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
-from fhi_al.analysis.predictions import Predictions, voigt
+from fhi_al.analysis.predictions import Predictions
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import FloatArray, IntArray, Label
+from fhi_al.atoms.voigt import to_voigt
 from fhi_al.ensemble.architecture import load_model_file
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.errors import InputError
@@ -96,6 +97,6 @@ def _predict_one(
         stress.append(
             np.full((len(structures), 6), np.nan)
             if found.stress is None
-            else voigt(found.stress[0].cpu().numpy())
+            else to_voigt(found.stress[0].cpu().numpy())
         )
     return np.concatenate(energies), np.concatenate(forces), np.concatenate(stress)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -141,8 +142,23 @@ class _Weights:
     tensors: list[torch.Tensor]
 
 
+@dataclass(frozen=True)
+class KnownGradient:
+    """The loss of a batch, and its gradient.
+
+    Attributes:
+        loss: of the batch.
+        parameters: that the loss depends on.
+        gradients: by each of them; compiled code may give a tensor that is not ours to change.
+    """
+
+    loss: torch.Tensor
+    parameters: Sequence[torch.nn.Parameter]
+    gradients: Sequence[torch.Tensor]
+
+
 class FastGradients:
-    """Gives MACE's training step a loss whose gradient is there already, once there is code.
+    """Gives training the gradient of its loss, once there is code.
 
     Args:
         patience_seconds: of eager steps before code is compiled that is not in the cache.
@@ -183,8 +199,8 @@ class FastGradients:
         if self._code is not None:
             self._code.spend(seconds)
 
-    def of(self, member: Member, graphs: Sequence[AtomicData]) -> Precomputed | None:
-        """Loss and gradients of a batch, or None: the eager path has to do it.
+    def of(self, member: Member, graphs: Sequence[AtomicData]) -> KnownGradient | None:
+        """Loss and gradient of a batch, or None: the eager path has to do it.
 
         Args:
             member: whose.
@@ -209,14 +225,12 @@ class FastGradients:
         code.in_use = True
         weights = self._weights_of(model)
         value, *gradients = code(weights.tensors, code.padded(inputs))
-        known = [
-            (parameter, gradient)
-            for name, parameter, gradient in zip(
-                weights.names, weights.parameters, gradients, strict=True
-            )
-            if name in self._trained
-        ]
-        return Precomputed(weights.parameters, value, known)
+        trained = [name in self._trained for name in weights.names]
+        return KnownGradient(
+            value,
+            tuple(itertools.compress(weights.parameters, trained)),
+            tuple(itertools.compress(gradients, trained)),
+        )
 
     def _weights_of(self, model: torch.nn.Module) -> _Weights:
         """Those of a member: training changes what they hold, not where they are."""
@@ -262,58 +276,3 @@ class FastGradients:
                 largest = max(largest, float(true.abs().max()))
         if math.isfinite(largest):
             code.judge(error, largest, "in the gradient", eager=slow, fast=fast)
-
-
-class Precomputed:
-    """Stands for a model and its batch in MACE's training step: loss and gradients are known.
-
-    Args:
-        parameters: of the model.
-        loss: its value.
-        gradients: of the parameters that the loss depends on.
-    """
-
-    def __init__(
-        self,
-        parameters: Sequence[torch.nn.Parameter],
-        loss: torch.Tensor,
-        gradients: Sequence[tuple[torch.nn.Parameter, torch.Tensor]],
-    ) -> None:
-        self._parameters = parameters
-        self._loss = loss
-        self._gradients = gradients
-
-    def __call__(self, *_: Any, **__: Any) -> None:
-        """Predict nothing: the loss doesn't need it any more."""
-
-    def to(self, _: Any) -> Precomputed:
-        """Be a batch, on any device."""
-        return self
-
-    def to_dict(self) -> dict[str, torch.Tensor]:
-        """Nothing will be predicted from it."""
-        return {}
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Those of the model."""
-        return iter(self._parameters)
-
-    def loss(self, pred: None, ref: Any) -> torch.Tensor:
-        """The loss, ready for `backward`."""
-        owners, gradients = zip(*self._gradients, strict=True)
-        apply: Any = _Known.apply
-        loss: torch.Tensor = apply(self._loss, gradients, *owners)
-        return loss
-
-
-class _Known(torch.autograd.Function):
-    """A number whose gradient is known."""
-
-    @staticmethod
-    def forward(ctx: Any, value: torch.Tensor, gradients: Any, *_: Any) -> torch.Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
-        return (None, None, *(outer[0] * gradient for gradient in ctx.gradients))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fhi_al.ensemble.members import elements
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.errors import InputError
 from fhi_al.md.driver import Driver
+from fhi_al.record.hush import hushed
 from fhi_al.settings import Inputs
 
 log = logging.getLogger(__name__)
@@ -92,8 +92,7 @@ def mace_mp0(size: str) -> torch.nn.Module:
 def output_in_log() -> Iterator[None]:
     """Send what libraries print and warn of to the log."""
     printed = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
-        warnings.simplefilter("ignore")
+    with hushed(), contextlib.redirect_stdout(printed):
         yield
     for line in printed.getvalue().splitlines():
         log.debug(line)

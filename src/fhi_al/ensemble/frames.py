@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mace.tools import DefaultKeys
 
 from fhi_al.atoms.structure import Label, Structure, structure_key
+from fhi_al.atoms.voigt import to_voigt
 from fhi_al.errors import InputError
-from fhi_al.record.files import write_text
+from fhi_al.record.files import write_xyz
 
 ENERGY, FORCES, STRESS = (
     key.value for key in (DefaultKeys.ENERGY, DefaultKeys.FORCES, DefaultKeys.STRESS)
@@ -129,7 +129,7 @@ def _voigt(stress: Any) -> Any:
     if stress is None:
         return None
     values = np.asarray(stress, dtype=float).ravel()
-    return values if len(values) == 6 else values[[0, 4, 8, 5, 2, 1]]
+    return values if len(values) == 6 else to_voigt(values.reshape(3, 3))
 
 
 def write_labels(path: Path, labels: Iterable[tuple[Label, Mapping[str, Any]]]) -> None:
@@ -140,10 +140,7 @@ def write_labels(path: Path, labels: Iterable[tuple[Label, Mapping[str, Any]]]) 
         labels: each with more to be told about it. Where it comes from is told in any case, under
             names that begin with `fhi_al_`.
     """
-    frames = [_frame(label, more) for label, more in labels]
-    text = io.StringIO()
-    ase.io.write(text, frames, format="extxyz")
-    write_text(path, text.getvalue())
+    write_xyz(path, [_frame(label, more) for label, more in labels])
 
 
 def _frame(label: Label, more: Mapping[str, Any]) -> Atoms:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from ase.calculators.calculator import Calculator
-from ase.stress import voigt_6_to_full_3x3_stress
 from mace.modules.symmetric_contraction import Contraction
 
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.neighbors import Edges, NeighborLists
 from fhi_al.atoms.structure import Structure
+from fhi_al.atoms.voigt import from_voigt
 from fhi_al.ensemble.cueq import CuEquivariance
 from fhi_al.fast.code import allowed_error
 from fhi_al.fast.forces import FastForces
@@ -236,7 +236,7 @@ class CalculatorDriver:
             energies.append(atoms.get_potential_energy())
             forces.append(atoms.get_forces())
             if stress and one.pbc.all():
-                stresses.append(voigt_6_to_full_3x3_stress(atoms.get_stress()))
+                stresses.append(from_voigt(atoms.get_stress()))
             elif stress:
                 stresses.append(np.zeros((3, 3)))
         return Prediction(

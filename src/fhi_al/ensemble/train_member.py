@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+import torch
 from mace.data import AtomicData
 from mace.tools.train import take_step
 
 from fhi_al.ensemble.data import collate, shuffled
-from fhi_al.ensemble.fast_gradients import FastGradients
+from fhi_al.ensemble.fast_gradients import FastGradients, KnownGradient
 from fhi_al.ensemble.fast_validation import FastValidation
 from fhi_al.ensemble.member import CONVERGENCE_STAGES, Member
 from fhi_al.ensemble.members import Committee
@@ -94,8 +95,8 @@ def train_member(
         One record a validation.
     """
     member, settings = committee.members[index], committee.inputs.mace.training
-    plan = stage_rules(effect.stage, committee.inputs, member.options.start_swa)
-    begin(member, effect, plan)
+    rules = stage_rules(effect.stage, committee.inputs, member.options.start_swa)
+    begin(member, effect, rules)
     member.update(n_train=len(train_set), n_valid=len(valid_set))
     if not train_set:
         log.warning("Member %d has no training label yet.", index)
@@ -103,9 +104,9 @@ def train_member(
         fast.begin(train_set, settings.batch_size)
     history: list[EpochRecord] = []
     for left in reversed(range(effect.epochs)):
-        if _is_done(member, plan):
+        if _is_done(member, rules):
             break
-        _schedule(member, plan)
+        _schedule(member, rules)
         loss = yield from train_epoch(member, train_set, settings.batch_size, fast)
         if not math.isfinite(loss):
             raise FhiAlError(
@@ -115,14 +116,14 @@ def train_member(
             )
         epoch, stage_epoch = member.state.epoch + 1, member.progress.stage_epoch + 1
         member.update(epoch=epoch, stage_epoch=stage_epoch, loss=loss)
-        if valid_set and (left == 0 or stage_epoch % plan.eval_interval == 0):
+        if valid_set and (left == 0 or stage_epoch % rules.eval_interval == 0):
             errors = yield from validate(member, valid_set, settings.valid_batch_size, validation)
-            _judge(member, plan, *errors)
+            _judge(member, rules, *errors)
             history.append((index, epoch, loss, *errors))
     return history
 
 
-def begin(member: Member, effect: Train, plan: StageRules) -> None:
+def begin(member: Member, effect: Train, rules: StageRules) -> None:
     """Get a member ready for an effect, and for a stage where one begins.
 
     A stage goes on with the optimizer, the raw weights and their average: for ethanol (60 labels,
@@ -137,7 +138,7 @@ def begin(member: Member, effect: Train, plan: StageRules) -> None:
             member.reset_optimizer()
         for group in member.optimizer.param_groups:
             group["lr"] = member.options.lr
-        member.set_schedule(scheduled=plan.scheduled)
+        member.set_schedule(scheduled=rules.scheduled)
         member.update(
             stage=effect.stage,
             stage_epoch=0,
@@ -151,20 +152,20 @@ def begin(member: Member, effect: Train, plan: StageRules) -> None:
         member.reset_optimizer()
 
 
-def _is_done(member: Member, plan: StageRules) -> bool:
+def _is_done(member: Member, rules: StageRules) -> bool:
     """Whether patience ends a convergence; with stage two ahead, it only begins that earlier."""
     progress = member.progress
-    if not plan.converges:
+    if not rules.converges:
         return False
-    impatient = plan.patience is not None and progress.state.stale_epochs >= plan.patience
-    if plan.stage_two is None or progress.stage_two:
+    impatient = rules.patience is not None and progress.state.stale_epochs >= rules.patience
+    if rules.stage_two is None or progress.stage_two:
         return impatient
-    if impatient or progress.stage_epoch >= plan.stage_two:
+    if impatient or progress.stage_epoch >= rules.stage_two:
         member.begin_stage_two()
     return False
 
 
-def _schedule(member: Member, plan: StageRules) -> None:
+def _schedule(member: Member, rules: StageRules) -> None:
     """Set the learning rate of the epoch that begins, as MACE does."""
     with warnings.catch_warnings():
         # After a restart, torch doesn't know that the optimizer has made steps already.
@@ -206,32 +207,48 @@ def step(member: Member, graphs: Sequence[AtomicData], fast: FastGradients | Non
         The loss before the step, per structure.
     """
     known = fast.of(member, graphs) if fast is not None else None
+    if known is not None:
+        return _step_along(member, known)
     began = time.perf_counter()
     loss, _ = take_step(
-        model=known or member.model,
-        loss_fn=known.loss if known else member.loss,
-        batch=known or collate(graphs),
+        model=member.model,
+        loss_fn=member.loss,
+        batch=collate(graphs),
         optimizer=member.optimizer,
         ema=member.ema,
         output_args=member.outputs,
         max_grad_norm=member.options.clip_grad,
         device=member.device,
     )
-    if fast is not None and known is None:
+    if fast is not None:
         fast.spend(time.perf_counter() - began)
     return float(loss.detach())
 
 
+def _step_along(member: Member, known: KnownGradient) -> float:
+    """What MACE's `take_step` does when it has the gradient."""
+    member.optimizer.zero_grad(set_to_none=True)
+    for parameter, gradient in zip(known.parameters, known.gradients, strict=True):
+        # A copy, as clipping writes to it.
+        parameter.grad = gradient.clone(memory_format=torch.contiguous_format)
+    if member.options.clip_grad is not None:
+        torch.nn.utils.clip_grad_norm_(known.parameters, member.options.clip_grad)
+    member.optimizer.step()
+    if member.ema is not None:
+        member.ema.update()
+    return float(known.loss)
+
+
 def _judge(
-    member: Member, plan: StageRules, loss: float, force_mae: float, energy_mae: float
+    member: Member, rules: StageRules, loss: float, force_mae: float, energy_mae: float
 ) -> None:
     """Take a validation into account: best weights, epochs without improvement."""
     progress, state = member.progress, member.state
     reference = progress.reference_loss
-    improved = reference is None or loss < reference - plan.margin
+    improved = reference is None or loss < reference - rules.margin
     if state.best_loss is None or loss < state.best_loss:
         member.update(best_loss=loss)
-        if plan.converges:
+        if rules.converges:
             member.best = [weight.clone() for weight in member.averaged()]
     best_mae = force_mae if state.best_force_mae is None else min(force_mae, state.best_force_mae)
     member.update(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from fhi_al.errors import JournalError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event, Exported
-from fhi_al.record.files import write_text
+from fhi_al.record.files import write_xyz
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,7 +70,7 @@ class KeptAside:
         path = self._folder.data / name
         frames = [frame for key, about in stories if (frame := self._frame(name, key, about))]
         if frames:
-            write_text(path, _extended_xyz(frames))
+            write_xyz(path, frames)
         else:
             path.unlink(missing_ok=True)
 
@@ -104,11 +103,3 @@ class KeptAside:
 
 def _sizes(state: State) -> tuple[int, int]:
     return len(state.rejected), len(state.unstable)
-
-
-def _extended_xyz(frames: list[Atoms]) -> str:
-    import ase.io
-
-    text = io.StringIO()
-    ase.io.write(text, frames, format="extxyz")
-    return text.getvalue()

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from ase.stress import voigt_6_to_full_3x3_stress
 
 from fhi_al.atoms.structure import Label, structure_key
+from fhi_al.atoms.voigt import from_voigt
 from fhi_al.errors import EngineError, FhiAlError, JournalError
 from fhi_al.handlers.selection import Selection
 from fhi_al.handlers.team import LocalPart, Part, Report, follow
@@ -349,7 +349,7 @@ def _stress(label: Label) -> torch.Tensor:
             "the reference gives no stress, which constant pressure needs; use another "
             "initial_sampling, or nvt"
         )
-    return torch.tensor(voigt_6_to_full_3x3_stress(label.stress)[None])
+    return torch.tensor(from_voigt(label.stress)[None])
 
 
 def _sampling_protocol(inputs: Inputs, geometry: int) -> MdProtocol:

@@ -29,7 +29,6 @@ def perturbed(
     """
     random = generator(seed, "perturb", index)
     cell, positions = structure.cell, structure.positions
-    assert structure.fixed is not None
     if structure.pbc.all() and not structure.fixed.any():
         tensor = perturb_strain * random.standard_normal((3, 3))
         deformation = np.eye(3) + (np.tril(tensor) + np.tril(tensor, -1).T)

@@ -111,7 +111,7 @@ class Walkers:
             device: where the tensors live.
         """
         batch = Batch.from_structures(structures, device)
-        fixed = [_mask(structure) for structure in structures]
+        fixed = [structure.fixed for structure in structures]
         walkers = cls(
             batch=batch,
             structures=list(structures),
@@ -288,8 +288,3 @@ class Walkers:
         if self.at_rest[index]:
             momenta -= masses * (momenta.sum(0) / masses.sum())
         self.momenta[atoms] = momenta
-
-
-def _mask(structure: Structure) -> BoolArray:
-    assert structure.fixed is not None
-    return structure.fixed

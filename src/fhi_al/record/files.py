@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import h5py
 
 from fhi_al.errors import StorageError
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 # Lustre and NFS often refuse HDF5's own locks; a file here is written once, by one process.
 os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
@@ -61,6 +64,15 @@ def _replace(path: Path, contents: memoryview, durable: bool) -> None:
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Create or replace a text file in one step."""
     write_file(path, lambda file: file.write(text.encode()), durable=durable)
+
+
+def write_xyz(path: Path, frames: Sequence[Atoms]) -> None:
+    """Create or replace a file of structures, with all that they carry, as extended XYZ."""
+    import ase.io
+
+    text = io.StringIO()
+    ase.io.write(text, frames, format="extxyz")
+    write_text(path, text.getvalue())
 
 
 def write_hdf5(path: Path, write: Callable[[h5py.File], None], *, durable: bool = True) -> None:

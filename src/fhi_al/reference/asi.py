@@ -19,17 +19,17 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from ase.data import chemical_symbols
-from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import Bohr, Hartree
 
 from fhi_al.atoms.structure import FloatArray, Label, Structure
+from fhi_al.atoms.voigt import to_voigt
 from fhi_al.errors import EngineError, FhiAlError, InputError, UnconvergedError
 from fhi_al.record.files import write_text
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
 from fhi_al.reference.stress import StressCheck
 from fhi_al.reference.workdir import inside
+from fhi_al.settings.geometry_in import format_geometry
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn
@@ -212,7 +212,7 @@ class AsiEngine:
             control = control.with_keywords(_isolated(structure, control))
         text = control.for_aims(elements, structure.periodic, self._settings.species_dir)
         write_text(self._directory / "control.in", text)
-        write_text(self._directory / "geometry.in", geometry_in(structure))
+        write_text(self._directory / "geometry.in", format_geometry(structure, exact=True))
 
     def _check_converged(self) -> None:
         library = self._asi.lib
@@ -274,8 +274,7 @@ def _without_scalapack() -> Iterator[None]:
 
 
 def _voigt(stress: FloatArray) -> FloatArray:
-    voigt: FloatArray = full_3x3_to_voigt_6_stress(stress)
-    return voigt
+    return to_voigt((stress + stress.T) / 2)
 
 
 def _isolated(structure: Structure, control: ControlIn) -> dict[str, str | None]:
@@ -293,43 +292,6 @@ def _isolated(structure: Structure, control: ControlIn) -> dict[str, str | None]
         "k_grid_density": None,
         "compute_analytical_stress": None,
     }
-
-
-def geometry_in(structure: Structure) -> str:
-    """Write a structure in the format of FHI-aims, exactly.
-
-    Not with ASE, whose writers are collective over all ranks since 3.29.
-
-    Args:
-        structure: molecule, or periodic in all three directions.
-
-    Raises:
-        InputError: it is periodic in one or two directions.
-    """
-    if structure.periodic and not structure.pbc.all():
-        raise InputError(
-            f"geometry.in: periodic along {structure.pbc.tolist()}; FHI-aims takes molecules and "
-            "structures with three lattice vectors"
-        )
-    lines = []
-    if structure.periodic:
-        lines = [f"lattice_vector {_exact(vector)}" for vector in structure.cell]
-    n = len(structure)
-    moments = np.zeros(n) if structure.magmoms is None else structure.magmoms
-    charges = np.zeros(n) if structure.charges is None else structure.charges
-    for number, position, moment, charge in zip(
-        structure.numbers, structure.positions, moments, charges, strict=True
-    ):
-        lines.append(f"atom {_exact(position)} {chemical_symbols[number]}")
-        if moment:
-            lines.append(f"    initial_moment {float(moment)!r}")
-        if charge:
-            lines.append(f"    initial_charge {float(charge)!r}")
-    return "\n".join(lines) + "\n"
-
-
-def _exact(vector: FloatArray) -> str:
-    return " ".join(f"{value:.17g}" for value in vector)
 
 
 def library_problem(path: Path) -> str | None:

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import platform
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fhi_al.atoms.structure import Label, Structure
 from fhi_al.errors import EngineError, InputError
+from fhi_al.record.hush import hushed
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
 from fhi_al.reference.so3lr import so3lr_calculator, so3lr_energies
 from fhi_al.reference.workdir import inside
@@ -125,8 +125,7 @@ class MlffEngine:
         before = torch.get_default_dtype()
         torch.set_default_dtype(getattr(torch, self._settings.dtype))
         try:
-            with inside(self._directory, OUTPUT), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with inside(self._directory, OUTPUT), hushed():
                 yield
         finally:
             torch.set_default_dtype(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +12,8 @@ from ase.calculators.calculator import (
     all_changes,
 )
 from ase.units import Bohr, Hartree
+
+from fhi_al.record.hush import hushed
 
 
 class PySCF(Calculator):  # type: ignore[misc]
@@ -71,8 +72,7 @@ class PySCF(Calculator):  # type: ignore[misc]
         from pyscf.lib.exceptions import BasisNotFoundError
 
         unknown = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # where else a basis set could come from
+        with hushed():  # where else a basis set could come from
             for symbol in elements:
                 try:
                     gto.basis.load(self.parameters.basis, symbol)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fhi_al.atoms.structure import FloatArray, Label, Structure
+from fhi_al.atoms.voigt import from_voigt
 from fhi_al.errors import EngineError, UnconvergedError
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,4 @@ def _volume(structure: Structure) -> float:
 
 
 def _contract(stress: FloatArray, strain: FloatArray) -> float:
-    xx, yy, zz, yz, xz, xy = stress
-    full = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    return float((full * strain).sum())
+    return float((from_voigt(stress) * strain).sum())

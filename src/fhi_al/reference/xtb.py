@@ -12,6 +12,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase.units import Bohr, Hartree, kB
 
 from fhi_al.atoms.structure import Label, Structure
+from fhi_al.atoms.voigt import to_voigt
 from fhi_al.errors import EngineError, InputError, UnconvergedError
 from fhi_al.reference.engine import charge_and_unpaired, hash_settings, make_label
 
@@ -95,7 +96,7 @@ class XtbEngine:
         if structure.periodic:
             volume = abs(np.linalg.det(structure.cell))
             virial = result.get("virial") * Hartree / volume
-            stress = virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+            stress = to_voigt(virial)
         return make_label(
             structure,
             self._digest,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from fhi_al.errors import FhiAlError, InputError
 from fhi_al.monitor.narrator import start_logging, start_worker_logging
 from fhi_al.mpi.world import abort, world
+from fhi_al.record.hush import hush_warnings
 from fhi_al.run.closing import tell_problems
 from fhi_al.run.controller import WorkerError
 from fhi_al.workers.serve import describe_failure, report_failure
@@ -30,9 +29,7 @@ def on_all_ranks(work: Callable[[Any], int], keep: Callable[[str], str]) -> int:
     Returns:
         The exit code of this rank.
     """
-    if not sys.warnoptions:
-        # Warnings of libraries are for their developers; ours are messages in the log.
-        warnings.simplefilter("ignore")
+    hush_warnings()
     logging.getLogger().addHandler(logging.NullHandler())
     comm = None
     try:

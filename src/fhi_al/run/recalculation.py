@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event, Sampled
-from fhi_al.record.files import write_text
+from fhi_al.record.files import write_xyz
 from fhi_al.reference.engine import engine_class
 from fhi_al.run.controller import Listener
 from fhi_al.run.task import Task
@@ -219,7 +218,7 @@ def write_results(dataset: Dataset, state: State, folder: RunFolder) -> None:
         done.append(atoms)
     for frames, path in ((done, dataset.output), (failed, dataset.rejected)):
         if frames:
-            write_text(path, _extended_xyz(frames))
+            write_xyz(path, frames)
         else:
             path.unlink(missing_ok=True)
     log.info("%d of %d structures are in %s", len(done), len(dataset.frames), dataset.output)
@@ -230,11 +229,3 @@ def write_results(dataset: Dataset, state: State, folder: RunFolder) -> None:
             len(failed),
             dataset.rejected,
         )
-
-
-def _extended_xyz(frames: Sequence[Atoms]) -> str:
-    import ase.io
-
-    text = io.StringIO()
-    ase.io.write(text, frames, format="extxyz")
-    return text.getvalue()

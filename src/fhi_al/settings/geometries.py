@@ -32,7 +32,6 @@ class Geometry:
     @property
     def digest(self) -> str:
         """Says whether two are the same: the structure, and what is fixed in it."""
-        assert self.structure.fixed is not None
         key = structure_key(self.structure, "")
         fixed = np.flatnonzero(self.structure.fixed)
         return key[:12] + "".join(f"-{index}" for index in fixed)

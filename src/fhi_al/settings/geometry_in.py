@@ -101,31 +101,45 @@ def parse_geometry(text: str, file: str = FILE) -> tuple[Structure, FloatArray |
     return _read(seen)
 
 
-def format_geometry(structure: Structure) -> str:
-    """Write a structure as a geometry.in that `parse_geometry` reads.
+def format_geometry(structure: Structure, *, exact: bool = False) -> str:
+    """Write a structure as a geometry.in.
+
+    Not with ASE, whose writers are collective over all ranks since 3.29.
 
     Args:
         structure: a molecule, or periodic in all three directions.
+        exact: for FHI-aims itself: each number to the last bit, and no constraints, as it is to
+            give the forces of fixed atoms, too. Otherwise for people: `parse_geometry` reads the
+            structure again, rounded to 1e-8 Å.
+
+    Raises:
+        InputError: it is periodic in one or two directions.
     """
-    assert structure.fixed is not None
+    from ase.data import chemical_symbols
+
+    if structure.periodic and not structure.pbc.all():
+        raise InputError(
+            f"geometry.in: periodic along {structure.pbc.tolist()}; FHI-aims takes molecules and "
+            "structures with three lattice vectors"
+        )
+    length, number = ("{:.17g}", "{!r}") if exact else ("{:16.8f}", "{:.6g}")
+
+    def coordinates(vector: FloatArray) -> str:
+        return " ".join(length.format(value) for value in vector)
+
+    properties = {"initial_moment": structure.magmoms, "initial_charge": structure.charges}
     lines = []
     if structure.periodic:
-        lines += [f"lattice_vector {_coordinates(vector)}" for vector in structure.cell]
-    for i, (symbol, position) in enumerate(
-        zip(structure.to_atoms().symbols, structure.positions, strict=True)
-    ):
-        lines.append(f"atom {_coordinates(position)}  {symbol}")
-        if structure.magmoms is not None:
-            lines.append(f"    initial_moment {structure.magmoms[i]:.6g}")
-        if structure.charges is not None:
-            lines.append(f"    initial_charge {structure.charges[i]:.6g}")
-        if structure.fixed[i]:
+        lines = [f"lattice_vector {coordinates(vector)}" for vector in structure.cell]
+    for i, position in enumerate(structure.positions):
+        lines.append(f"atom {coordinates(position)}  {chemical_symbols[structure.numbers[i]]}")
+        for name, values in properties.items():
+            # To FHI-aims zero is what goes without saying; here it is a choice.
+            if values is not None and (values[i] or not exact):
+                lines.append(f"    {name} {number.format(float(values[i]))}")
+        if structure.fixed[i] and not exact:
             lines.append("    constrain_relaxation .true.")
     return "\n".join(lines) + "\n"
-
-
-def _coordinates(vector: FloatArray) -> str:
-    return " ".join(f"{value:16.8f}" for value in vector)
 
 
 def _check_line(seen: _Reading, number: int, words: list[str]) -> None:

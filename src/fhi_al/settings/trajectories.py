@@ -111,7 +111,6 @@ def _owners(
 
 def _npt_problems(geometry: Geometry) -> list[str]:
     structure = geometry.structure
-    assert structure.fixed is not None
     if not structure.pbc.all():
         return [
             f"{AL_FILE}: MD.stat_ensemble: npt needs a structure that is periodic in all three "
