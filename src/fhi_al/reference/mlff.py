@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from ase.data import atomic_numbers, chemical_symbols
 
@@ -42,8 +42,6 @@ class MlffEngine:
     Attributes:
         device: where the model lives, as torch names it.
     """
-
-    parallel: ClassVar[bool] = False
 
     def __init__(
         self,
