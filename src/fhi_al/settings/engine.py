@@ -11,6 +11,9 @@ from fhi_al.settings import control_in
 from fhi_al.settings.base import Section
 from fhi_al.settings.control_in import ControlIn
 
+_KINDS = ("molecules", "chains", "slabs", "crystals")
+"""Structures that repeat along none, one, two, three lattice vectors."""
+
 
 class ReferenceSettings(Section):
     """The settings of a reference engine, and what the engine says of itself.
@@ -37,7 +40,10 @@ class ReferenceSettings(Section):
     engines take charge and spin from it, and need none."""
 
     periodicities: ClassVar[frozenset[int]] = frozenset({0, 1, 2, 3})
-    """Along how many lattice vectors a structure may repeat."""
+    """Along how many lattice vectors a structure may repeat. Others are refused."""
+
+    repeats_along_all: ClassVar[bool] = False
+    """Whether chains and slabs are not refused but computed as crystals."""
 
     has_stress: ClassVar[bool] = True
     """Whether structures that repeat can get a stress."""
@@ -54,6 +60,11 @@ class ReferenceSettings(Section):
 
     engine: str
     """The engine's name."""
+
+    @classmethod
+    def kinds(cls) -> list[str]:
+        """The structures that the engine computes, in words."""
+        return [_KINDS[n] for n in sorted(cls.periodicities)]
 
     @property
     def words(self) -> str:

@@ -49,6 +49,7 @@ def load_inputs(directory: Path, *, need_reference: bool = True) -> Inputs:
     trajectories: tuple[Trajectory, ...] = ()
     if geometries is not None:
         problems += settle.engine_problems(reference, control, geometries)
+        warnings += settle.engine_warnings(reference, geometries)
         if al is not None:
             count = al.active_learning.num_trajectories
             if count < len(geometries):

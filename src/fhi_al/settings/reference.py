@@ -195,6 +195,9 @@ class XtbSettings(ReferenceSettings):
     function = "fhi_al.reference.xtb:XtbEngine"
     title = "extended tight binding"
     papers = tuple(XTB_PAPERS.values())
+    periodicities = frozenset({0, 3})
+    # tblite takes the directions, and then repeats along all three.
+    repeats_along_all = True
     packages = ("tblite",)
 
     engine: Literal["xtb"] = "xtb"
@@ -248,7 +251,7 @@ class XtbSettings(ReferenceSettings):
 
 
 class AseSettings(ReferenceSettings):
-    """Any ASE calculator."""
+    """Any ASE calculator, which itself refuses what it can't do."""
 
     function = "fhi_al.reference.ase:AseEngine"
     title = "an ASE calculator"

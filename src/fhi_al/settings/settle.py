@@ -28,9 +28,6 @@ from fhi_al.settings.md import MdSettings
 from fhi_al.settings.reference import ENGINES
 from fhi_al.settings.trajectories import Trajectory
 
-_KINDS = ("molecules", "chains", "slabs", "crystals")
-"""Structures that repeat along none, one, two, three lattice vectors."""
-
 
 def engine_problems(
     reference: ReferenceSettings | None,
@@ -40,19 +37,37 @@ def engine_problems(
     """Say what of the geometries, and of control.in, the reference engine can't do."""
     if reference is None:
         return []
-    structures = [geometry.structure for geometry in geometries]
-    repeated = [int(structure.pbc.sum()) for structure in structures]
-    kinds = [_KINDS[n] for n in sorted(reference.periodicities)]
-    problems = [
-        f"{geometry.name}: it repeats along {n} of its lattice vectors, but the engine "
-        f"{reference.engine} computes only {' and '.join(kinds)}; use another structure, or "
-        "another engine."
-        for geometry, n in zip(geometries, repeated, strict=True)
-        if n not in reference.periodicities
-    ]
+    problems = []
+    if not reference.repeats_along_all:
+        advice = "; use another structure, or another engine."
+        problems = [text + advice for text in _strange_periodicities(reference, geometries)]
     if control is not None:
-        problems += reference.control_problems(control, elements_of(structures), any(repeated))
+        structures = [geometry.structure for geometry in geometries]
+        periodic = any(structure.periodic for structure in structures)
+        problems += reference.control_problems(control, elements_of(structures), periodic)
     return problems
+
+
+def engine_warnings(
+    reference: ReferenceSettings | None, geometries: Sequence[Geometry]
+) -> list[str]:
+    """Say which geometries the reference engine takes for something else."""
+    if reference is None or not reference.repeats_along_all:
+        return []
+    advice = ", and repeats it along all three: leave enough vacuum between the images."
+    return [text + advice for text in _strange_periodicities(reference, geometries)]
+
+
+def _strange_periodicities(
+    reference: ReferenceSettings, geometries: Sequence[Geometry]
+) -> Iterator[str]:
+    for geometry in geometries:
+        n = int(geometry.structure.pbc.sum())
+        if n not in reference.periodicities:
+            yield (
+                f"{geometry.name}: it repeats along {n} of its lattice vectors, but the engine "
+                f"{reference.engine} computes only {' and '.join(reference.kinds())}"
+            )
 
 
 def geometry_problems(
