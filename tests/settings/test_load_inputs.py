@@ -295,6 +295,19 @@ def test_other_engines_take_charge_and_spin(folder):
     assert isinstance(inputs.reference, MlffSettings)
 
 
+def test_what_is_taken_of_control_in_is_said_as_it_is(folder):
+    (folder() / "teacher.model").touch()
+    said = {
+        "xtb": "takes only charge and spin from it; not used: xc.",
+        "ase, calculator: a.B": "takes nothing from it; not used: xc.",
+        "ase, calculator: a.B, charge: q": "takes only charge from it; not used: xc.",
+        "mlff, model: teacher.model": "takes nothing from it; not used: xc.",
+    }
+    for reference, sentence in said.items():
+        inputs = load_inputs(folder(al=f"REFERENCE: {{engine: {reference}}}", control="xc pbe\n"))
+        assert sentence in inputs.warnings[-1]
+
+
 def test_half_an_unpaired_electron(folder):
     control = "spin collinear\nfixed_spin_moment 0.5\n"
     assert "whole number" in problems_of(folder(control=control))[0]

@@ -13,11 +13,22 @@ import numpy as np
 
 from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.errors import UnsoundError
+from fhi_al.settings.engine import ReferenceSettings
 from fhi_al.settings.reference import ENGINES
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn
-    from fhi_al.settings.engine import ReferenceSettings
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Labeller",
+    "ReferenceSettings",
+    "charge_and_unpaired",
+    "engine_class",
+    "hash_settings",
+    "make_label",
+]
 
 
 class Labeller(Protocol):

@@ -130,7 +130,7 @@ class ReferenceSettings(Section):
         what = "no charge" if self.spins else what
         yield (
             f"{control_in.FILE}: got charge {charge:g} and {unpaired:g} unpaired electrons, but "
-            f"{self.words} knows of {what}; remove them, or use another engine."
+            f"the method ({self.words}) knows of {what}; remove them, or use another engine."
         )
 
 

@@ -238,9 +238,11 @@ def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | N
     if control is None or al.reference.reads_control:
         return unused
     if names := control.unused_keywords():
+        counts = (("charge", al.reference.charges), ("spin", al.reference.spins))
+        taken = " and ".join(name for name, does in counts if does)
         unused.append(
-            f"{control_in.FILE}: the engine {al.reference.engine} takes only charge and spin from "
-            f"it; not used: {', '.join(names)}."
+            f"{control_in.FILE}: the engine {al.reference.engine} takes "
+            f"{f'only {taken}' if taken else 'nothing'} from it; not used: {', '.join(names)}."
         )
     return unused
 
