@@ -12,9 +12,10 @@ from fhi_al.record.registry import Registry
 from fhi_al.settings import AL_FILE, MACE_FILE
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
 from fhi_al.settings.base import Among, OneOf, Section
+from fhi_al.settings.engine import ReferenceSettings
 from fhi_al.settings.mace import Architecture, General, MaceMisc, Training
 from fhi_al.settings.md import MdSettings
-from fhi_al.settings.reference import REFERENCE_SETTINGS
+from fhi_al.settings.reference import ENGINES
 
 PAGE = Path(__file__).parent / "settings.md"
 
@@ -64,15 +65,25 @@ def page() -> str:
         _section(MdSettings),
         "### REFERENCE\n\nThe method that labels structures. Without this section, "
         "`ACTIVE_LEARNING.aims_lib_path` and `species_dir` together mean `engine: asi`.\n",
-        *(_section(kind, f"#### engine: {name}") for name, kind in REFERENCE_SETTINGS.items()),
+        *(_engine(name, kind.section) for name, kind in ENGINES.items()),
         _section(Parallel),
         _section(Misc),
     ]
     return "\n".join(parts)
 
 
-def _section(kind: type[Section], title: str | None = None) -> str:
-    introduction = " ".join((kind.__doc__ or "").split())
+def _engine(name: str, kind: type[ReferenceSettings]) -> str:
+    """The section of an engine, with what it says of itself."""
+    facts = [
+        f"A calculation uses {'all ranks' if kind.parallel else 'one rank'} of its group.",
+        f"Structures: {', '.join(kind.kinds())}.",
+        "All of `control.in` is its input." if kind.reads_control else "",
+    ]
+    return _section(kind, f"#### engine: {name}", " ".join(filter(None, facts)))
+
+
+def _section(kind: type[Section], title: str | None = None, more: str = "") -> str:
+    introduction = " ".join([*(kind.__doc__ or "").split(), *more.split()])
     if title is None:
         name, _, introduction = introduction.partition(": ")
         title = f"### {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -52,6 +53,13 @@ def init(folder: Path, *words: str) -> CompletedProcess[str]:
     """Run the command in a folder."""
     folder.mkdir(exist_ok=True)
     return ask(folder, "FHI_AL-init", *words)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_template_names_the_engine_that_is_told(name):
+    folder = resources.files("fhi_al") / "templates" / name
+    settings = yaml.safe_load((folder / "active_learning_settings.yaml").read_text())
+    assert settings["REFERENCE"]["engine"] == TEMPLATES[name].engine
 
 
 def change(folder: Path, changes: dict[str, dict[str, dict[str, Any]]]) -> None:

@@ -16,7 +16,7 @@ from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
 from fhi_al.settings.base import Section
 from fhi_al.settings.mace import Architecture, General, MaceMisc, Training
 from fhi_al.settings.md import MdSettings
-from fhi_al.settings.reference import REFERENCE_SETTINGS
+from fhi_al.settings.reference import ENGINES
 
 SECTIONS: dict[str, tuple[type[Section], ...]] = {
     "GENERAL": (General,),
@@ -24,7 +24,7 @@ SECTIONS: dict[str, tuple[type[Section], ...]] = {
     "TRAINING": (Training,),
     "ACTIVE_LEARNING": (ActiveLearning,),
     "MD": (MdSettings,),
-    "REFERENCE": tuple(REFERENCE_SETTINGS.values()),
+    "REFERENCE": tuple(kind.section for kind in ENGINES.values()),
     "PARALLEL": (Parallel,),
     "MISC": (MaceMisc, Misc),
 }

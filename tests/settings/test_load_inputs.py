@@ -10,12 +10,11 @@ import pytest
 import yaml
 from input_texts import ASI, CONTROL, SILICON, SMALLEST, WATER, manual_keys, problems_of
 
-from fhi_al.reference.engine import ENGINES
 from fhi_al.settings import load_inputs, resolved_yaml
 from fhi_al.settings.base import Section
 from fhi_al.settings.mace import Architecture, Interaction, Training
 from fhi_al.settings.reference import (
-    REFERENCE_SETTINGS,
+    ENGINES,
     AseSettings,
     AsiSettings,
     MlffSettings,
@@ -305,6 +304,19 @@ def test_other_engines_take_charge_and_spin(folder):
     assert isinstance(inputs.reference, MlffSettings)
 
 
+def test_what_is_taken_of_control_in_is_said_as_it_is(folder):
+    (folder() / "teacher.model").touch()
+    said = {
+        "xtb": "takes only charge and spin from it; not used: xc.",
+        "ase, calculator: a.B": "takes nothing from it; not used: xc.",
+        "ase, calculator: a.B, charge: q": "takes only charge from it; not used: xc.",
+        "mlff, model: teacher.model": "takes nothing from it; not used: xc.",
+    }
+    for reference, sentence in said.items():
+        inputs = load_inputs(folder(al=f"REFERENCE: {{engine: {reference}}}", control="xc pbe\n"))
+        assert sentence in inputs.warnings[-1]
+
+
 def test_half_an_unpaired_electron(folder):
     control = "spin collinear\nfixed_spin_moment 0.5\n"
     assert "whole number" in problems_of(folder(control=control))[0]
@@ -334,14 +346,18 @@ def test_without_need_of_a_reference(folder):
 
 
 def test_engines_and_their_settings_have_the_same_names():
-    assert set(REFERENCE_SETTINGS) == set(ENGINES)
-    for name, kind in REFERENCE_SETTINGS.items():
-        assert kind.model_fields["engine"].default == name
+    for name, kind in ENGINES.items():
+        assert kind.section.model_fields["engine"].default == name
+
+
+def descendants(kind: type) -> list[type]:
+    return [k for child in kind.__subclasses__() for k in (child, *descendants(child))]
 
 
 def test_every_setting_is_documented():
-    sections = Section.__subclasses__()
-    assert len(sections) >= 12
+    sections = descendants(Section)
+    assert {kind.section for kind in ENGINES.values()} < set(sections)
+    assert len(sections) >= 13
     for kind in sections:
         for name, field in kind.model_fields.items():
             assert field.description, f"{kind.__name__}.{name}"

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _list() -> int:
     width = max(map(len, TEMPLATES))
     for name, template in TEMPLATES.items():
-        print(f"{name:{width}}  {template.about}")
+        print(f"{name:{width}}  {template.about} ({template.engine})")
     return 0
 
 

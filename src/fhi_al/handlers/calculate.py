@@ -24,13 +24,13 @@ class ReferenceWorker:
     Args:
         folder: of the run.
         engine: this rank's part of the group's engine.
-        comm: the group's communicator, or None for a process alone.
+        comm: of the ranks that take part in each calculation, or None where this one works alone.
     """
 
     def __init__(self, folder: RunFolder, engine: Labeller, comm: Any) -> None:
         self._folder = folder
         self._engine = engine
-        self._comm = comm if engine.parallel else None
+        self._comm = comm
 
     def run(self, effect: Effect) -> Slices:
         """Carry out an effect."""

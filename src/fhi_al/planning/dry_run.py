@@ -185,7 +185,7 @@ class _DryRun:
         costs = Costs(
             label_s=reference.label_s,
             label_ranks=len(layout.groups[0]),
-            parallel_engine=engine_class(inputs.reference.engine).parallel,
+            parallel_engine=inputs.reference.parallel,
             eager=models.eager,
             compiled=compiled,
             # Code is made for sizes of batches: the run may have to compile its own.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from subprocess import SubprocessError
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.calculators.calculator import (
@@ -41,8 +41,6 @@ class AseEngine:
     So a label doesn't depend on those before it. The calculator works in the group's folder:
     paths in REFERENCE.arguments must be absolute.
     """
-
-    parallel: ClassVar[bool] = False
 
     def __init__(
         self,

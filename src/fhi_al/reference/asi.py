@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from ase.data import chemical_symbols
 from ase.units import Bohr, Hartree
@@ -75,8 +75,6 @@ class AsiEngine:
     of atoms are fixed between its initialisation and its end. While it lives, each calculation
     starts from the density before it, unless `reuse_density` is off or that SCF failed.
     """
-
-    parallel: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What every reference engine is, and the list of those that there are."""
+"""What every reference engine is; those that there are stand in `ENGINES`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import hashlib
 import json
 import platform
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.errors import UnsoundError
+from fhi_al.settings.engine import ReferenceSettings
+from fhi_al.settings.reference import ENGINES
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn
-    from fhi_al.settings.reference import ReferenceSettings
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Labeller",
+    "ReferenceSettings",
+    "charge_and_unpaired",
+    "engine_class",
+    "hash_settings",
+    "make_label",
+]
 
 
 class Labeller(Protocol):
     """Whatever labels structures in the processes of one reference group."""
-
-    @property
-    def parallel(self) -> bool:
-        """Whether `label` uses every rank of the communicator; if not, rank 0 of it works alone."""
 
     def atomic_energies(self) -> dict[str, float] | None:
         """Isolated-atom energies that the engine brings along itself.
@@ -51,12 +58,10 @@ class Labeller(Protocol):
 
 
 class Engine(Labeller, Protocol):
-    """A reference method.
+    """A reference method; what it can do stands in the class of its settings.
 
     The class may be imported anywhere; only an instance may import the library behind it.
     """
-
-    parallel: ClassVar[bool]
 
     def __init__(
         self,
@@ -72,7 +77,8 @@ class Engine(Labeller, Protocol):
             settings: the REFERENCE section.
             control: control.in, or None where the engine needs none and there is none.
             elements: chemical symbols of the run; no structure will have others.
-            comm: the group's mpi4py communicator, or None for a process alone.
+            comm: the group's mpi4py communicator if the engine is parallel, or None for a process
+                alone.
             directory: an existing folder of this group's own, absolute.
 
         Raises:
@@ -93,23 +99,13 @@ class Engine(Labeller, Protocol):
         """
 
 
-ENGINES: dict[str, str] = {
-    "asi": "fhi_al.reference.asi:AsiEngine",
-    "xtb": "fhi_al.reference.xtb:XtbEngine",
-    "ase": "fhi_al.reference.ase:AseEngine",
-    "mlff": "fhi_al.reference.mlff:MlffEngine",
-}
-"""Name in the REFERENCE section -> `module:class`, imported on first use."""
-
-
 def engine_class(name: str) -> type[Engine]:
     """Import the class of a reference engine.
 
     Args:
-        name: a key of `ENGINES`.
+        name: in the REFERENCE section, a key of `ENGINES`.
     """
-    module, _, attribute = ENGINES[name].partition(":")
-    found: type[Engine] = getattr(import_module(module), attribute)
+    found: type[Engine] = ENGINES[name].load()
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from fhi_al.atoms.structure import Label, Structure
 from fhi_al.errors import EngineError, InputError
@@ -35,8 +35,6 @@ class MlffEngine:
     Attributes:
         device: where the model lives, as torch names it.
     """
-
-    parallel: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from fhi_al.reference.integrity import check_net_force
 
 if TYPE_CHECKING:
     from fhi_al.settings.control_in import ControlIn
-    from fhi_al.settings.reference import ReferenceSettings
+    from fhi_al.settings.engine import ReferenceSettings
 
 
 class RescuingEngine:
@@ -53,18 +53,17 @@ class RescuingEngine:
         black_box: BlackBox | None = None,
     ) -> None:
         self._black_box = black_box
-        self.parallel = kind.parallel
+        self.parallel = settings.parallel
         self._max_net_force = max_net_force
         self._digest = kind.digest(settings, control, elements)
         self._engine: Engine = kind(settings, control, elements, comm, directory)
         self.device: str = getattr(self._engine, "device", "cpu")
-        rescues: Sequence[Mapping[str, Any]] = settings.scf_rescue
         self._rescues: list[tuple[str, Engine]] = [
             (
                 described(overrides),
-                kind(*_overridden(settings, control, overrides), elements, comm, directory),
+                kind(*settings.rescued(control, overrides), elements, comm, directory),
             )
-            for overrides in rescues
+            for overrides in settings.rescues
         ]
 
     def atomic_energies(self) -> dict[str, float] | None:
@@ -130,16 +129,3 @@ def described(overrides: Mapping[str, object]) -> str:
     if not overrides:
         return "a fresh start"
     return ", ".join(f"{name} {value}" for name, value in overrides.items())
-
-
-def _overridden(
-    settings: ReferenceSettings, control: ControlIn | None, overrides: Mapping[str, Any]
-) -> tuple[ReferenceSettings, ControlIn | None]:
-    """The settings of an attempt: each engine takes overrides where it takes its settings."""
-    if settings.engine == "asi":
-        assert control is not None
-        return settings, control.with_keywords(overrides)
-    if settings.engine == "ase":
-        arguments = {**settings.arguments, **overrides}
-        return settings.model_copy(update={"arguments": arguments}), control
-    return settings.model_copy(update=dict(overrides)), control

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -33,8 +33,6 @@ class XtbEngine:
     Source: C. Bannwarth et al., J. Chem. Theory Comput. 15, 1652 (2019), GFN2-xTB;
     S. Grimme et al., J. Chem. Theory Comput. 13, 1989 (2017), GFN1-xTB.
     """
-
-    parallel: ClassVar[bool] = False
 
     def __init__(
         self,

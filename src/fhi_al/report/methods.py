@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,10 +12,11 @@ from fhi_al.md.barostats import BAROSTATS
 from fhi_al.md.thermostats import THERMOSTATS
 from fhi_al.md.uncertainty import UNCERTAINTIES
 from fhi_al.procedures.samplings import sampling
-from fhi_al.report.citations import reference_keys
+from fhi_al.report.citations import reference
 from fhi_al.report.story import Story
+from fhi_al.settings.reference import ENGINE_PACKAGES
 
-_PACKAGES = ("mace-torch", "torch", "ase", "numpy", "tblite", "pyscf", "asi4py", "mpi4py")
+_PACKAGES = ("mace-torch", "torch", "ase", "numpy", *ENGINE_PACKAGES, "mpi4py")
 _ENSEMBLES = {
     "nve": "constant energy",
     "nvt": "constant volume and temperature",
@@ -48,27 +50,16 @@ def _models(story: Story) -> Iterator[str]:
 
 
 def _reference(inputs: Mapping[str, Any]) -> Iterator[str]:
-    keys = reference_keys(inputs)
+    method = reference(inputs)
+    keys = [citation.key for citation in method.citations] if method else []
     cite = f" [{', '.join(keys)}]" if keys else ""
     yield f"The reference energies and forces are those of {reference_name(inputs)}{cite}."
 
 
 def reference_name(inputs: Mapping[str, Any]) -> str:
     """The reference method in words."""
-    engine = inputs.get("REFERENCE.engine")
-    if engine == "xtb":
-        return f"{inputs['REFERENCE.method']}{_version('tblite', ' (tblite ', ')')}"
-    if engine == "asi":
-        return "FHI-aims through ASI, with the settings of control.in"
-    if engine == "mlff":
-        model = inputs.get("REFERENCE.model")
-        return "SO3LR" if model == "so3lr" else f"the pretrained model {model}"
-    if engine == "ase":
-        calculator = str(inputs.get("REFERENCE.calculator"))
-        arguments = inputs.get("REFERENCE.arguments") or {}
-        given = ", ".join(f"{name} = {value}" for name, value in arguments.items())
-        return calculator.rpartition(".")[2] + (f" ({given})" if given else "")
-    return "the reference method"
+    method = reference(inputs)
+    return method.words if method else "the reference method"
 
 
 def _initial(story: Story) -> Iterator[str]:
@@ -142,13 +133,6 @@ def versions(story: Story) -> dict[str, str]:
     """Versions of this program, as it ran, and of what is installed where this is written."""
     found = {"FHI_AL": story.last.version, "Python": platform.python_version()}
     for package in _PACKAGES:
-        if version := _version(package):
-            found[package] = version
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
     return found
-
-
-def _version(package: str, before: str = "", after: str = "") -> str:
-    try:
-        return f"{before}{importlib.metadata.version(package)}{after}"
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -18,12 +18,13 @@ from fhi_al.analysis.finished_run import FinishedRun
 from fhi_al.analysis.summary import summarise
 from fhi_al.procedures.samplings import SAMPLINGS
 from fhi_al.record.files import write_text
+from fhi_al.settings.reference import ENGINE_PACKAGES
 
 if TYPE_CHECKING:
     from fhi_al.ensemble.conversion import Converted
 
 CARD = "model_card"
-_LIBRARIES = ("mace-torch", "torch", "e3nn", "ase", "tblite", "pyscf", "asi4py", "so3krates-torch")
+_LIBRARIES = ("mace-torch", "torch", "e3nn", "ase", *ENGINE_PACKAGES)
 _LICENCES = {name: choice.licence for name, choice in SAMPLINGS.items() if choice.licence}
 """Of the pretrained models that the program itself loads."""
 

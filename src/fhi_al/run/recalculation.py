@@ -18,7 +18,6 @@ from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event, Sampled
 from fhi_al.record.files import write_xyz
-from fhi_al.reference.engine import engine_class
 from fhi_al.run.controller import Listener
 from fhi_al.run.task import Task
 from fhi_al.settings import Inputs
@@ -55,7 +54,7 @@ class Recalculation(Task):
     def layout(self, inputs: Inputs, size: int) -> Layout:
         """Nothing is learned: all ranks but the controller compute."""
         groups = max(1, size - 1)
-        if engine_class(inputs.reference.engine).parallel:
+        if inputs.reference.parallel:
             groups = inputs.al.parallel.reference_groups
         return plan_layout(size, 1, groups, 0)
 

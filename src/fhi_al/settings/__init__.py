@@ -2,6 +2,7 @@
 
 from fhi_al.settings.base import AL_FILE, MACE_FILE
 from fhi_al.settings.control_in import ControlIn
+from fhi_al.settings.engine import ReferenceSettings
 from fhi_al.settings.inputs import (
     ActiveLearningFile,
     ConvergenceSettings,
@@ -10,7 +11,6 @@ from fhi_al.settings.inputs import (
 )
 from fhi_al.settings.load import load_inputs
 from fhi_al.settings.mace import MaceSettings
-from fhi_al.settings.reference import ReferenceSettings
 
 __all__ = [
     "AL_FILE",

@@ -316,7 +316,7 @@ class Parallel(Section):
     ml_ranks: Count | Literal["auto"] | None = None
     """Ranks for molecular dynamics and training. Nothing: one for each GPU of the first node, and
     one without a GPU. `auto`: without a GPU, also the ranks that would idle in the groups of a
-    reference that uses one rank of each (all but asi)."""
+    reference that uses one rank of each (see REFERENCE)."""
 
     reference_groups: Count = 1
     """Groups of ranks that each drive one reference engine."""

@@ -44,6 +44,43 @@ _MOTION = (
 _MOTION_PREFIXES = ("md_", "relax_", "bfgs_")
 _TAKEN = ("charge", "spin", "fixed_spin_moment", "multiplicity")
 
+SCF_KEYWORDS = (
+    "adjust_scf",
+    "basis_threshold",
+    "charge_mix_param",
+    "density_update_method",
+    "empty_states",
+    "ini_linear_mix_param",
+    "ini_linear_mixing",
+    "ini_spin_mix_param",
+    "KS_method",
+    "mixer",
+    "mixer_threshold",
+    "n_max_broyden",
+    "n_max_pulay",
+    "occupation_acc",
+    "occupation_type",
+    "override_illconditioning",
+    "prec_mix_param",
+    "precondition_max_l",
+    "preconditioner",
+    "relative_fp_charge_mix",
+    "sc_abandon_etot",
+    "sc_accuracy_eev",
+    "sc_accuracy_etot",
+    "sc_accuracy_forces",
+    "sc_accuracy_rho",
+    "sc_accuracy_stress",
+    "sc_init_factor",
+    "sc_init_iter",
+    "sc_iter_limit",
+    "spin_mix_param",
+)
+"""The keywords of control.in that a rescue may set: those that lead the SCF to convergence.
+
+Source: the FHI-aims manual, section on the s.c.f. cycle, and FHI-aims' own reader of control.in.
+"""
+
 
 @dataclass(frozen=True)
 class Keyword:

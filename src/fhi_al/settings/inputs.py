@@ -13,10 +13,10 @@ from fhi_al.atoms.structure import Structure
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
 from fhi_al.settings.base import AL_FILE, MACE_FILE, Section
 from fhi_al.settings.control_in import ControlIn
+from fhi_al.settings.engine import ReferenceSettings
 from fhi_al.settings.geometries import Geometry
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MdSettings
-from fhi_al.settings.reference import ReferenceSettings
 from fhi_al.settings.trajectories import Trajectory
 
 

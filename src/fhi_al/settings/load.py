@@ -11,11 +11,12 @@ from fhi_al.settings import control_in, geometry_in, settle
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
 from fhi_al.settings.base import AL_FILE, MACE_FILE, Section, parse_section, shown, unknown
 from fhi_al.settings.control_in import ControlIn, parse_control
+from fhi_al.settings.engine import ReferenceSettings
 from fhi_al.settings.geometries import read_geometries
 from fhi_al.settings.inputs import ActiveLearningFile, Inputs
 from fhi_al.settings.mace import Architecture, General, MaceMisc, MaceSettings, Training
 from fhi_al.settings.md import MdSettings
-from fhi_al.settings.reference import REFERENCE_SETTINGS, AsiSettings, ReferenceSettings
+from fhi_al.settings.reference import ENGINES
 from fhi_al.settings.trajectories import Trajectory, deal_trajectories
 from fhi_al.settings.yaml_in import read_text, read_yaml
 
@@ -48,6 +49,7 @@ def load_inputs(directory: Path, *, need_reference: bool = True) -> Inputs:
     trajectories: tuple[Trajectory, ...] = ()
     if geometries is not None:
         problems += settle.engine_problems(reference, control, geometries)
+        warnings += settle.engine_warnings(reference, geometries)
         if al is not None:
             count = al.active_learning.num_trajectories
             if count < len(geometries):
@@ -62,7 +64,7 @@ def load_inputs(directory: Path, *, need_reference: bool = True) -> Inputs:
             problems += settle.geometry_problems(al.md, geometries, trajectories)
     if mace is not None and geometries is not None:
         problems += settle.energy_problems(mace, geometries)
-        problems += settle.stress_problems(mace, geometries)
+        problems += settle.stress_problems(mace, reference, geometries)
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
     assert mace is not None
@@ -169,13 +171,13 @@ def _read_active_learning(
 def _read_reference(file: _File, need_reference: bool) -> ReferenceSettings | None:
     al = file.data.get("ACTIVE_LEARNING")
     al = al if isinstance(al, Mapping) else {}
-    shared = {"library": al.get("aims_lib_path"), "species_dir": al.get("species_dir")}
-    shared = {key: value for key, value in shared.items() if value is not None}
+    given = {name: _by_manual_keys(choice.section, al) for name, choice in ENGINES.items()}
     data = file.data.get("REFERENCE")
-    engines = ", ".join(REFERENCE_SETTINGS)
+    engines = ", ".join(ENGINES)
     if data is None:
-        if len(shared) == 2:
-            data = {"engine": "asi"}
+        chosen = [n for n, found in given.items() if found and None not in found.values()]
+        if chosen:
+            data = {"engine": chosen[0]}
         elif need_reference:
             file.problems.append(
                 f"{AL_FILE}: REFERENCE.engine is missing: the reference method must be chosen; "
@@ -191,19 +193,25 @@ def _read_reference(file: _File, need_reference: bool) -> ReferenceSettings | No
         )
         return None
     engine = data.get("engine")
-    if not isinstance(engine, str) or engine not in REFERENCE_SETTINGS:
+    if not isinstance(engine, str) or engine not in ENGINES:
         got = f"got {shown(engine)}" if "engine" in data else "it is missing"
         file.problems.append(f"{AL_FILE}: REFERENCE.engine: {got}, expected one of {engines}.")
         return None
-    file.data["REFERENCE"] = {**shared, **data} if engine == "asi" else data
-    return file.section(REFERENCE_SETTINGS[engine], "REFERENCE")
+    elsewhere = {name: value for name, value in given[engine].items() if value is not None}
+    file.data["REFERENCE"] = {**elsewhere, **data}
+    return file.section(ENGINES[engine].section, "REFERENCE")
+
+
+def _by_manual_keys(section: type[ReferenceSettings], al: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an engine that ACTIVE_LEARNING can give; None where it does not."""
+    return {name: al.get(key) for key, name in section.manual_keys.items()}
 
 
 def _read_control(
     directory: Path, problems: list[str], reference: ReferenceSettings | None
 ) -> ControlIn | None:
     path = directory / control_in.FILE
-    if not isinstance(reference, AsiSettings) and not path.exists():
+    if not (reference is not None and reference.reads_control) and not path.exists():
         return None
     text = read_text(path, problems)
     if text is None:

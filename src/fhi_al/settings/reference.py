@@ -1,61 +1,35 @@
-"""`active_learning_settings.yaml`: the REFERENCE section, one class for each engine."""
+"""The reference engines: what each can be asked to do, and the settings of each.
+
+`active_learning_settings.yaml` has them in its REFERENCE section. An engine is a class of settings
+here, with what the engine says of itself, an entry of `ENGINES`, and a module in `reference/`.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from fhi_al.errors import InputError
+from fhi_al.record.papers import KABYLDA_2025
+from fhi_al.record.registry import Citation
+from fhi_al.settings import control_in
 from fhi_al.settings.base import (
+    AL_FILE,
     Count,
     Positive,
     RunFile,
     RunPath,
-    Section,
     expand_path,
     unknown,
 )
+from fhi_al.settings.control_in import SCF_KEYWORDS, ControlIn
+from fhi_al.settings.engine import ReferenceSettings, engines
 
 _KEYWORD = r"^[A-Za-z_]\w*$"
-
-SCF_KEYWORDS = (
-    "adjust_scf",
-    "basis_threshold",
-    "charge_mix_param",
-    "density_update_method",
-    "empty_states",
-    "ini_linear_mix_param",
-    "ini_linear_mixing",
-    "ini_spin_mix_param",
-    "KS_method",
-    "mixer",
-    "mixer_threshold",
-    "n_max_broyden",
-    "n_max_pulay",
-    "occupation_acc",
-    "occupation_type",
-    "override_illconditioning",
-    "prec_mix_param",
-    "precondition_max_l",
-    "preconditioner",
-    "relative_fp_charge_mix",
-    "sc_abandon_etot",
-    "sc_accuracy_eev",
-    "sc_accuracy_etot",
-    "sc_accuracy_forces",
-    "sc_accuracy_rho",
-    "sc_accuracy_stress",
-    "sc_init_factor",
-    "sc_init_iter",
-    "sc_iter_limit",
-    "spin_mix_param",
-)
-"""The keywords of control.in that a rescue may set: those that lead the SCF to convergence.
-
-Source: the FHI-aims manual, section on the s.c.f. cycle, and FHI-aims' own reader of control.in.
-"""
 
 AimsValue: TypeAlias = str | int | float | bool
 XTB_RESCUE = ("max_iterations", "mixer_damping", "electronic_temperature_K", "accuracy")
@@ -78,8 +52,91 @@ def _as_aims(value: AimsValue) -> str:
     return text
 
 
-class AsiSettings(Section):
+BLUM_2009 = Citation(
+    "Blum2009",
+    r"""@article{Blum2009,
+  author = {Blum, Volker and Gehrke, Ralf and Hanke, Felix and Havu, Paula and Havu, Ville and
+    Ren, Xinguo and Reuter, Karsten and Scheffler, Matthias},
+  title = {Ab initio molecular simulations with numeric atom-centered orbitals},
+  journal = {Comput. Phys. Commun.},
+  volume = {180},
+  pages = {2175--2196},
+  year = {2009},
+  doi = {10.1016/j.cpc.2009.06.022}
+}""",
+)
+STISHENKO_2023 = Citation(
+    "Stishenko2023",
+    r"""@article{Stishenko2023,
+  author = {Stishenko, Pavel V. and Keal, Thomas W. and Woodley, Scott M. and Blum, Volker and
+    Hourahine, Benjamin and Maurer, Reinhard J. and Logsdail, Andrew J.},
+  title = {Atomic Simulation Interface ({ASI}): application programming interface for electronic
+    structure codes},
+  journal = {J. Open Source Softw.},
+  volume = {8},
+  number = {85},
+  pages = {5186},
+  year = {2023},
+  doi = {10.21105/joss.05186}
+}""",
+)
+BANNWARTH_2019 = Citation(
+    "Bannwarth2019",
+    r"""@article{Bannwarth2019,
+  author = {Bannwarth, Christoph and Ehlert, Sebastian and Grimme, Stefan},
+  title = {{GFN2-xTB}---An Accurate and Broadly Parametrized Self-Consistent Tight-Binding Quantum
+    Chemical Method with Multipole Electrostatics and Density-Dependent Dispersion Contributions},
+  journal = {J. Chem. Theory Comput.},
+  volume = {15},
+  pages = {1652--1671},
+  year = {2019},
+  doi = {10.1021/acs.jctc.8b01176}
+}""",
+)
+GRIMME_2017 = Citation(
+    "Grimme2017",
+    r"""@article{Grimme2017,
+  author = {Grimme, Stefan and Bannwarth, Christoph and Shushkov, Philip},
+  title = {A Robust and Accurate Tight-Binding Quantum Chemical Method for Structures, Vibrational
+    Frequencies, and Noncovalent Interactions of Large Molecular Systems Parametrized for All
+    spd-Block Elements ({Z} = 1--86)},
+  journal = {J. Chem. Theory Comput.},
+  volume = {13},
+  pages = {1989--2009},
+  year = {2017},
+  doi = {10.1021/acs.jctc.7b00118}
+}""",
+)
+SUN_2020 = Citation(
+    "Sun2020",
+    r"""@article{Sun2020,
+  author = {Sun, Qiming and others},
+  title = {Recent developments in the {PySCF} program package},
+  journal = {J. Chem. Phys.},
+  volume = {153},
+  pages = {024109},
+  year = {2020},
+  doi = {10.1063/5.0006074}
+}""",
+)
+XTB_PAPERS = {"GFN2-xTB": BANNWARTH_2019, "GFN1-xTB": GRIMME_2017}
+
+
+class AsiSettings(ReferenceSettings):
     """The compiled FHI-aims library, or another with the ASI interface, in this process."""
+
+    function = "fhi_al.reference.asi:AsiEngine"
+    title = "FHI-aims through ASI, with the settings of control.in"
+    papers = (BLUM_2009, STISHENKO_2023)
+    parallel = True
+    reads_control = True
+    periodicities = frozenset({0, 3})
+    history_free: ClassVar[Mapping[str, Any]] = {"reuse_density": False}
+    manual_keys: ClassVar[Mapping[str, str]] = {
+        "species_dir": "species_dir",
+        "aims_lib_path": "library",
+    }
+    packages = ("asi4py",)
 
     engine: Literal["asi"] = "asi"
     """The engine's name."""
@@ -114,9 +171,34 @@ class AsiSettings(Section):
             {name: _as_aims(setting) for name, setting in overrides.items()} for overrides in value
         )
 
+    def rescued(
+        self, control: ControlIn | None, overrides: Mapping[str, Any]
+    ) -> tuple[Self, ControlIn | None]:
+        """See `ReferenceSettings.rescued`: keywords of control.in."""
+        assert control is not None
+        return self, control.with_keywords(overrides)
 
-class XtbSettings(Section):
+    def control_problems(
+        self, control: ControlIn, elements: Iterable[str], periodic: bool
+    ) -> list[str]:
+        """See `ReferenceSettings.control_problems`: what the library would miss in it."""
+        try:
+            control.for_aims(elements, periodic, self.species_dir)
+        except InputError as error:
+            return error.problems
+        return []
+
+
+class XtbSettings(ReferenceSettings):
     """Extended tight binding (tblite)."""
+
+    function = "fhi_al.reference.xtb:XtbEngine"
+    title = "extended tight binding"
+    papers = tuple(XTB_PAPERS.values())
+    periodicities = frozenset({0, 3})
+    # tblite takes the directions, and then repeats along all three.
+    repeats_along_all = True
+    packages = ("tblite",)
 
     engine: Literal["xtb"] = "xtb"
     """The engine's name."""
@@ -154,9 +236,27 @@ class XtbSettings(Section):
             for overrides in value
         )
 
+    @property
+    def words(self) -> str:
+        """See `ReferenceSettings.words`."""
+        try:
+            return f"{self.method} (tblite {metadata.version('tblite')})"
+        except metadata.PackageNotFoundError:
+            return self.method
 
-class AseSettings(Section):
-    """Any ASE calculator."""
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """See `ReferenceSettings.citations`."""
+        return (XTB_PAPERS[self.method],)
+
+
+class AseSettings(ReferenceSettings):
+    """Any ASE calculator, which itself refuses what it can't do."""
+
+    function = "fhi_al.reference.ase:AseEngine"
+    title = "an ASE calculator"
+    papers = (SUN_2020,)
+    packages = ("pyscf",)
 
     engine: Literal["ase"] = "ase"
     """The engine's name."""
@@ -181,11 +281,49 @@ class AseSettings(Section):
     """What to try when an SCF fails, one entry after the other: keyword arguments that are added to
     those above, or replace them. See faults.md."""
 
+    @property
+    def words(self) -> str:
+        """See `ReferenceSettings.words`: the calculator and its arguments."""
+        given = ", ".join(f"{name} = {value}" for name, value in (self.arguments or {}).items())
+        return self.calculator.rpartition(".")[2] + (f" ({given})" if given else "")
 
-class MlffSettings(Section):
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """See `ReferenceSettings.citations`."""
+        return (SUN_2020,) if "pyscf" in self.calculator.lower() else ()
+
+    @property
+    def charges(self) -> bool:
+        """See `ReferenceSettings.charges`."""
+        return self.charge is not None
+
+    @property
+    def spins(self) -> bool:
+        """See `ReferenceSettings.spins`."""
+        return self.spin is not None
+
+    def rescued(
+        self, control: ControlIn | None, overrides: Mapping[str, Any]
+    ) -> tuple[Self, ControlIn | None]:
+        """See `ReferenceSettings.rescued`: arguments of the calculator."""
+        return self.model_copy(update={"arguments": {**self.arguments, **overrides}}), control
+
+    def _unheard(self, charge: float, unpaired: float) -> Iterator[str]:
+        for name, value in (("charge", charge), ("spin", unpaired)):
+            if value and getattr(self, name) is None:
+                yield (
+                    f"{AL_FILE}: REFERENCE.{name} is missing: {control_in.FILE} asks for a {name} "
+                    f"of {value:g}; give the name of the calculator's keyword that takes it."
+                )
+
+
+class MlffSettings(ReferenceSettings):
     """A pretrained model as teacher."""
 
-    scf_rescue: ClassVar[tuple[dict[str, Any], ...]] = ()
+    function = "fhi_al.reference.mlff:MlffEngine"
+    title = "a pretrained model"
+    papers = (KABYLDA_2025,)
+    packages = ("so3krates-torch",)
 
     engine: Literal["mlff"] = "mlff"
     """The engine's name."""
@@ -212,13 +350,29 @@ class MlffSettings(Section):
             )
         return str(path)
 
+    @property
+    def words(self) -> str:
+        """See `ReferenceSettings.words`."""
+        return "SO3LR" if self.model == "so3lr" else f"the pretrained model {self.model}"
 
-ReferenceSettings: TypeAlias = AsiSettings | XtbSettings | AseSettings | MlffSettings
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """See `ReferenceSettings.citations`."""
+        return (KABYLDA_2025,) if self.model == "so3lr" else ()
 
-REFERENCE_SETTINGS: dict[str, type[ReferenceSettings]] = {
-    "asi": AsiSettings,
-    "xtb": XtbSettings,
-    "ase": AseSettings,
-    "mlff": MlffSettings,
-}
-"""Name of the engine -> the class of its section."""
+    @property
+    def charges(self) -> bool:
+        """See `ReferenceSettings.charges`."""
+        return self.model == "so3lr"
+
+    @property
+    def spins(self) -> bool:
+        """See `ReferenceSettings.spins`."""
+        return self.model == "so3lr"
+
+
+ENGINES = engines(AsiSettings, XtbSettings, AseSettings, MlffSettings)
+"""What labels structures, by the name in the REFERENCE section."""
+
+ENGINE_PACKAGES = tuple(package for kind in ENGINES.values() for package in kind.section.packages)
+"""Python packages behind the engines, whose versions a report tells."""

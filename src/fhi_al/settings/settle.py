@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fhi_al.errors import InputError
 from fhi_al.md.uncertainty import UNCERTAINTIES
 from fhi_al.procedures.samplings import SAMPLINGS
 from fhi_al.procedures.stop import (
@@ -15,8 +14,9 @@ from fhi_al.procedures.stop import (
 )
 from fhi_al.settings import control_in
 from fhi_al.settings.active_learning import ActiveLearning
-from fhi_al.settings.base import AL_FILE, MACE_FILE
+from fhi_al.settings.base import AL_FILE, MACE_FILE, shown
 from fhi_al.settings.control_in import ControlIn
+from fhi_al.settings.engine import ReferenceSettings
 from fhi_al.settings.geometries import Geometry
 from fhi_al.settings.inputs import (
     ActiveLearningFile,
@@ -25,12 +25,7 @@ from fhi_al.settings.inputs import (
 )
 from fhi_al.settings.mace import MaceSettings, Training
 from fhi_al.settings.md import MdSettings
-from fhi_al.settings.reference import (
-    AseSettings,
-    AsiSettings,
-    MlffSettings,
-    ReferenceSettings,
-)
+from fhi_al.settings.reference import ENGINES
 from fhi_al.settings.trajectories import Trajectory
 
 
@@ -39,41 +34,40 @@ def engine_problems(
     control: ControlIn | None,
     geometries: Sequence[Geometry],
 ) -> list[str]:
-    """Say what of control.in the reference engine can't do."""
-    if control is None or reference is None:
-        return []
-    if isinstance(reference, AsiSettings):
-        try:
-            structures = [geometry.structure for geometry in geometries]
-            periodic = any(structure.periodic for structure in structures)
-            control.for_aims(elements_of(structures), periodic, reference.species_dir)
-        except InputError as error:
-            return error.problems
+    """Say what of the geometries, and of control.in, the reference engine can't do."""
+    if reference is None:
         return []
     problems = []
-    unpaired = control.unpaired or 0
-    if unpaired % 1:
-        problems.append(
-            f"{control_in.FILE}: got {unpaired} unpaired electrons, expected a whole number for "
-            f"the engine {reference.engine}."
-        )
-    if isinstance(reference, AseSettings):
-        for name, value in (("charge", control.charge), ("spin", unpaired)):
-            if value and getattr(reference, name) is None:
-                problems.append(
-                    f"{AL_FILE}: REFERENCE.{name} is missing: {control_in.FILE} asks for a {name} "
-                    f"of {value:g}; give the name of the calculator's keyword that takes it."
-                )
-    if (
-        isinstance(reference, MlffSettings)
-        and reference.model != "so3lr"
-        and (control.charge or unpaired)
-    ):
-        problems.append(
-            f"{control_in.FILE}: got charge {control.charge:g} and {unpaired:g} unpaired "
-            "electrons, but a MACE model knows of neither; remove them, or use another engine."
-        )
+    if not reference.repeats_along_all:
+        advice = "; use another structure, or another engine."
+        problems = [text + advice for text in _strange_periodicities(reference, geometries)]
+    if control is not None:
+        structures = [geometry.structure for geometry in geometries]
+        periodic = any(structure.periodic for structure in structures)
+        problems += reference.control_problems(control, elements_of(structures), periodic)
     return problems
+
+
+def engine_warnings(
+    reference: ReferenceSettings | None, geometries: Sequence[Geometry]
+) -> list[str]:
+    """Say which geometries the reference engine takes for something else."""
+    if reference is None or not reference.repeats_along_all:
+        return []
+    advice = ", and repeats it along all three: leave enough vacuum between the images."
+    return [text + advice for text in _strange_periodicities(reference, geometries)]
+
+
+def _strange_periodicities(
+    reference: ReferenceSettings, geometries: Sequence[Geometry]
+) -> Iterator[str]:
+    for geometry in geometries:
+        n = int(geometry.structure.pbc.sum())
+        if n not in reference.periodicities:
+            yield (
+                f"{geometry.name}: it repeats along {n} of its lattice vectors, but the engine "
+                f"{reference.engine} computes only {' and '.join(reference.kinds())}"
+            )
 
 
 def geometry_problems(
@@ -115,13 +109,21 @@ def energy_problems(mace: MaceSettings, geometries: Sequence[Geometry]) -> list[
     ]
 
 
-def stress_problems(mace: MaceSettings, geometries: Sequence[Geometry]) -> list[str]:
+def stress_problems(
+    mace: MaceSettings, reference: ReferenceSettings | None, geometries: Sequence[Geometry]
+) -> list[str]:
     """Say that the loss needs a stress that there won't be."""
     loss = mace.training.loss
-    periodic = any(geometry.structure.periodic for geometry in geometries)
-    if loss not in ("stress", "virials") or (periodic and mace.general.compute_stress):
+    if loss not in ("stress", "virials"):
         return []
-    why = "GENERAL.compute_stress is false" if periodic else "a molecule has none"
+    if not any(geometry.structure.periodic for geometry in geometries):
+        why = "a molecule has none"
+    elif not mace.general.compute_stress:
+        why = "GENERAL.compute_stress is false"
+    elif reference is not None and not reference.has_stress:
+        why = f"the engine {reference.engine} gives none"
+    else:
+        return []
     return [
         f"{MACE_FILE}: TRAINING.loss: got {loss!r}, which needs stress, but {why}; use `weighted`."
     ]
@@ -183,13 +185,14 @@ def _deterministic(
         )
     general = mace.general.model_copy(update={"default_dtype": "float64"})
     reference = al.reference
-    if isinstance(reference, AsiSettings):
-        if reference.given("reuse_density") and reference.reuse_density:
-            warnings.append(
-                f"REFERENCE.reuse_density (true) in {AL_FILE}: deterministic runs start each "
-                "calculation afresh."
-            )
-        reference = reference.model_copy(update={"reuse_density": False})
+    if reference is not None:
+        for name, value in reference.history_free.items():
+            if reference.given(name) and getattr(reference, name) != value:
+                warnings.append(
+                    f"REFERENCE.{name} ({shown(getattr(reference, name)).lower()}) in {AL_FILE}: "
+                    "deterministic runs start each calculation afresh."
+                )
+        reference = reference.model_copy(update=dict(reference.history_free))
     if mace.misc.evaluation == "fast":
         warnings.append(f"MISC.evaluation (fast) in {MACE_FILE}: deterministic runs are eager.")
     misc = al.misc.model_copy(update={"deterministic": True})
@@ -224,18 +227,22 @@ def no_effect(mace: MaceSettings, al: ActiveLearningFile, control: ControlIn | N
             "models at every step."
         )
     unused += _of_other_choices(active)
-    if al.reference is None or isinstance(al.reference, AsiSettings):
+    if al.reference is None:
         return unused
-    for name in ("species_dir", "aims_lib_path"):
-        if active.given(name):
+    for name in {key: None for choice in ENGINES.values() for key in choice.section.manual_keys}:
+        if active.given(name) and name not in al.reference.manual_keys:
             unused.append(
                 f"{AL_FILE}: ACTIVE_LEARNING.{name} has no effect with the engine "
                 f"{al.reference.engine}."
             )
-    if control is not None and (names := control.unused_keywords()):
+    if control is None or al.reference.reads_control:
+        return unused
+    if names := control.unused_keywords():
+        counts = (("charge", al.reference.charges), ("spin", al.reference.spins))
+        taken = " and ".join(name for name, does in counts if does)
         unused.append(
-            f"{control_in.FILE}: the engine {al.reference.engine} takes only charge and spin from "
-            f"it; not used: {', '.join(names)}."
+            f"{control_in.FILE}: the engine {al.reference.engine} takes "
+            f"{f'only {taken}' if taken else 'nothing'} from it; not used: {', '.join(names)}."
         )
     return unused
 

@@ -14,11 +14,13 @@ class Template:
 
     Attributes:
         about: what it is for, in a line.
+        engine: the reference engine that its settings name.
         periodic: what its structures are; None: either.
         next_steps: what the user does with the files, line by line.
     """
 
     about: str
+    engine: str
     periodic: bool | None
     next_steps: tuple[str, ...]
 
@@ -27,17 +29,20 @@ _CHECK = "FHI_AL-plan                    # checks the files, and says what the r
 
 TEMPLATES: dict[str, Template] = {
     "molecule": Template(
-        "a molecule, with extended tight binding (xtb)",
+        "a molecule, with extended tight binding",
+        "xtb",
         False,
         (_CHECK, "mpirun -n 3 FHI_AL             # or FHI_AL, on one rank"),
     ),
     "periodic": Template(
-        "a crystal with stress, with extended tight binding (xtb)",
+        "a crystal with stress, with extended tight binding",
+        "xtb",
         True,
         (_CHECK, "mpirun -n 3 FHI_AL             # or FHI_AL, on one rank"),
     ),
     "asi": Template(
-        "a molecule or crystal, with FHI-aims as a library (asi)",
+        "a molecule or crystal, with FHI-aims as a library",
+        "asi",
         None,
         (
             "edit active_learning_settings.yaml: REFERENCE.library and REFERENCE.species_dir",
@@ -46,12 +51,14 @@ TEMPLATES: dict[str, Template] = {
         ),
     ),
     "pyscf": Template(
-        "a molecule, with density-functional theory by PySCF (ase)",
+        "a molecule, with density-functional theory by PySCF",
+        "ase",
         False,
         (_CHECK, "mpirun -n 2 FHI_AL             # one rank learns, the other computes"),
     ),
     "finetune": Template(
-        "fine-tuning of a foundation model on labels and by active learning (xtb)",
+        "fine-tuning of a foundation model on labels and by active learning",
+        "xtb",
         None,
         (
             "edit active_learning_settings.yaml: ACTIVE_LEARNING.initial_models",

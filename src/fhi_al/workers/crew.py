@@ -63,7 +63,7 @@ def layout_for(inputs: Inputs, size: int) -> Layout:
         parallel.ml_ranks,
         parallel.reference_groups,
         0 if inputs.mace.misc.device == "cpu" else visible_gpus(),
-        parallel_engine=engine_class(inputs.reference.engine).parallel,
+        parallel_engine=inputs.reference.parallel,
         most_ml=inputs.al.active_learning.ensemble_size,
     )
 
@@ -121,7 +121,7 @@ class Crew:
                     self._ml.prepare_foundation()
         except FhiAlError as error:
             problems += _told(error)
-        parallel_engine = engine_class(plan.inputs.reference.engine).parallel
+        parallel_engine = plan.inputs.reference.parallel
         place = place_of(
             layout, self._rank, parallel_engine=parallel_engine, device=device, threads=threads
         )
@@ -149,7 +149,8 @@ class Crew:
         elif self._engine is not None and self._group.rank == 0:
             number = self._plan.layout.group_of(self._rank)
             assert number is not None
-            runner = ReferenceWorker(self._folder, self._engine, self._group)
+            group = self._group if self._engine.parallel else None
+            runner = ReferenceWorker(self._folder, self._engine, group)
             serve(self._comm, Worker("reference", number), runner, look)
         elif self._engine is not None:
             assist(self._engine, self._group, look)
@@ -176,17 +177,17 @@ class Crew:
 
     def _make_engine(self, number: int) -> RescuingEngine | None:
         inputs = self._plan.inputs
-        kind = engine_class(inputs.reference.engine)
-        if self._group is not None and self._group.rank > 0 and not kind.parallel:
+        parallel = inputs.reference.parallel
+        if self._group is not None and self._group.rank > 0 and not parallel:
             return None
         directory = self._folder.reference / f"group{number}"
         directory.mkdir(parents=True, exist_ok=True)
         return RescuingEngine(
-            kind,
+            engine_class(inputs.reference.engine),
             inputs.reference,
             inputs.control,
             inputs.elements,
-            self._group if kind.parallel else None,
+            self._group if parallel else None,
             directory,
             inputs.al.active_learning.max_net_force_eV_per_A,
             BlackBox(self._folder.deaths, f"rank{self._rank}"),
