@@ -187,7 +187,7 @@ def dynamics() -> None:
 
 
 def training() -> None:
-    """Killed while the models train in active learning, which began with data of the user's."""
+    """Killed while the models train in active learning, which began with data of `finished`."""
     run = Run("training", {"initial_data": "mine.xyz", "intermediate_epochs": 3})
     write(run.folder / "mine.xyz", read(WORK / "finished" / "run" / "data" / "train.xyz", ":8"))
     running = run.start("FHI_AL-al")
@@ -230,7 +230,7 @@ def damaged() -> None:
     path = run.folder / "restart" / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     middle = [i for i, line in enumerate(lines) if b'"event":"Advanced"' in line][-1]
-    lines[middle] = lines[middle].replace(b"e", b"f", 1)
+    lines[middle] = lines[middle].replace(b"Advanced", b"Advancee")
     path.write_bytes(b"".join(lines))
     run.keep()
 
@@ -282,7 +282,7 @@ if __name__ == "__main__":
     WORK.mkdir()
     try:
         for record in ALL:
-            if not sys.argv[2:] or record.__name__ in sys.argv[2:] or record is finished:
+            if not sys.argv[2:] or record.__name__ in sys.argv[2:]:
                 record()
     finally:
         shutil.rmtree(WORK)
