@@ -56,12 +56,14 @@ class OldRun:
     Attributes:
         name: of its archive.
         folder: of the run.
+        journal: the file.
         record: its journal, as the old program left it.
         files: path -> time of writing, of the labels that it left.
     """
 
     name: str
     folder: Path
+    journal: Path
     record: bytes
     files: dict[Path, int]
 
@@ -71,7 +73,9 @@ class OldRun:
             archive.extractall(directory, filter="data")
         folder = directory / "run"
         files = {path: path.stat().st_mtime_ns for path in labels(folder)}
-        return cls(name, folder, (folder / "restart" / "journal.jsonl").read_bytes(), files)
+        own = name if name == "atomic_energies" else "journal"
+        journal = folder / "restart" / f"{own}.jsonl"
+        return cls(name, folder, journal, journal.read_bytes(), files)
 
     def told(self, name: str) -> str:
         """What the old program has said: `status.json` or `shown.txt`; or its calls."""
@@ -131,7 +135,7 @@ def check_goes_on(old: OldRun, before: list[str]) -> None:
     assert after[: len(before)] == before
     assert kinds(after)[len(before)] == "Opened"
     whole = old.record[: old.record.rindex(b"\n") + 1]
-    assert (old.folder / "restart" / "journal.jsonl").read_bytes().startswith(whole)
+    assert old.journal.read_bytes().startswith(whole)
 
 
 def check_results(folder: Path) -> None:
@@ -154,7 +158,7 @@ def check_models_were_taken_over(old: OldRun) -> None:
     for member, state in enumerate(trained[-1]["members"]):
         with (old.folder / "results" / f"history_member{member}.csv").open() as file:
             rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
-        assert list(rows) == list(range(1, len(rows) + 1))
+        assert list(rows) == list(range(min(rows), max(rows) + 1))
         last = float(rows[state["epoch"]]["force_mae_eV_per_A"])
         assert last == pytest.approx(state["force_mae"])
         if following := rows.get(state["epoch"] + 1):
@@ -172,6 +176,8 @@ def test_an_old_folder_is_read(tmp_path: Path, name: str) -> None:
     assert {key: now[key] for key in LASTING} == {key: then[key] for key in LASTING}
     conditions = {"convergence": "stopped", "finished": "finished"}
     assert now["condition"] == conditions.get(name, "crashed")
+    if name == "atomic_energies":
+        return  # FHI_AL-journal knows nothing of this journal
     assert kinds(shown(old.folder)) == kinds(old.told("shown.txt").splitlines())
     assert kinds(shown(old.folder)) == [event["event"] for event in old.events()]
     done = ask(old.folder, "FHI_AL-journal", "check")
@@ -185,7 +191,7 @@ def test_an_old_folder_is_read(tmp_path: Path, name: str) -> None:
     assert {walker["number"]: walker["step"] for walker in now["trajectories"]} == steps
     print(done.stdout)
     assert ("the last record was cut off" in done.stdout) is (name == "dynamics")
-    assert (old.folder / "restart" / "journal.jsonl").read_bytes() == old.record
+    assert old.journal.read_bytes() == old.record
 
 
 # --- going on ----------------------------------------------------------------------------------
@@ -216,10 +222,9 @@ def test_an_old_run_goes_on_to_its_end(tmp_path: Path, name: str) -> None:
 
 def test_old_atomic_energies_go_on(tmp_path: Path) -> None:
     old = OldRun.unpack("atomic_energies", tmp_path)
-    before = shown(old.folder)
     done = old.go_on("FHI_AL-atomic-energies")
     assert done.code == 0, done.text
-    check_goes_on(old, before)
+    assert old.journal.read_bytes().startswith(old.record)
     old.check_calls()
     text = (old.folder / "results" / "atomic_energies.yaml").read_text()
     assert re.findall(r"^    (\w+): -\d+\.\d+$", text, re.MULTILINE) == ["H", "O"]
@@ -230,7 +235,7 @@ def test_an_old_finished_run_is_recognised(tmp_path: Path) -> None:
     done = old.go_on("FHI_AL")
     assert done.code == 0, done.text
     assert "finished already" in done.text
-    assert (old.folder / "restart" / "journal.jsonl").read_bytes() == old.record
+    assert old.journal.read_bytes() == old.record
     check_results(old.folder)
 
 
@@ -246,7 +251,7 @@ def test_an_old_recalculation_goes_on(tmp_path: Path) -> None:
     frames = read(old.folder / "more-recalculated.xyz", ":")
     assert len(frames) == 5
     assert all("REF_energy" in atoms.info for atoms in frames)
-    assert (old.folder / "restart" / "journal.jsonl").read_bytes() == old.record
+    assert old.journal.read_bytes() == old.record
 
 
 # --- repairing ---------------------------------------------------------------------------------
@@ -254,7 +259,6 @@ def test_an_old_recalculation_goes_on(tmp_path: Path) -> None:
 
 def test_an_old_damaged_journal_is_repaired(tmp_path: Path) -> None:
     old = OldRun.unpack("damaged", tmp_path)
-    path = old.folder / "restart" / "journal.jsonl"
     done = old.go_on("FHI_AL")
     assert done.code == 1, done.text
     (damage,) = set(re.findall(r"record (\d+) is damaged", done.text))
@@ -264,7 +268,7 @@ def test_an_old_damaged_journal_is_repaired(tmp_path: Path) -> None:
     *before, problem = shown(old.folder)
     assert f"record {damage} is damaged" in problem
     assert len(before) == int(damage)
-    assert path.read_bytes() == old.record
+    assert old.journal.read_bytes() == old.record
 
     done = ask(old.folder, "FHI_AL-journal", "repair")
     assert done.returncode == 0, done.stderr
@@ -272,7 +276,7 @@ def test_an_old_damaged_journal_is_repaired(tmp_path: Path) -> None:
     assert f"--until 1 to {damage}:" in done.stdout
     done = ask(old.folder, "FHI_AL-journal", "repair", "--until", damage)
     assert done.returncode == 0, done.stderr
-    (backup,) = path.parent.glob("journal.jsonl.*")
+    (backup,) = old.journal.parent.glob("journal.jsonl.*")
     assert backup.read_bytes() == old.record
     assert shown(old.folder) == before
     done = ask(old.folder, "FHI_AL-journal", "check")
