@@ -162,8 +162,9 @@ def check_models_were_taken_over(old: OldRun) -> None:
         last = float(rows[state["epoch"]]["force_mae_eV_per_A"])
         assert last == pytest.approx(state["force_mae"])
         if following := rows.get(state["epoch"] + 1):
-            # New models begin ten times as far off.
-            assert float(following["force_mae_eV_per_A"]) < 2 * last
+            # Small sets make it jump, but new models are as far off as in the first epoch.
+            first = float(rows[min(rows)]["force_mae_eV_per_A"])
+            assert float(following["force_mae_eV_per_A"]) < max(2 * last, first / 2)
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -189,7 +190,8 @@ def test_an_old_folder_is_read(tmp_path: Path, name: str) -> None:
     for event in moved:
         steps.update(zip(event["trajectories"], event["steps"], strict=True))
     assert {walker["number"]: walker["step"] for walker in now["trajectories"]} == steps
-    print(done.stdout)
+    if name == "dynamics":
+        assert "3 files of walkers and weights were loaded" in done.stdout
     assert ("the last record was cut off" in done.stdout) is (name == "dynamics")
     assert old.journal.read_bytes() == old.record
 
