@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fhi_al.procedures.state import ConvergenceState, State
+from dataclasses import dataclass
+
+from fhi_al.procedures.procedure import Stage
+from fhi_al.procedures.state import State
 from fhi_al.record.effects import Effect, Train
 from fhi_al.record.events import Event, MemberState, Trained
 
@@ -10,13 +13,120 @@ _SECONDS = 20.0
 _EPOCHS = 10
 
 
-def begin(state: State) -> None:
-    """Choose the members and start."""
-    rules = state.rules
-    members = tuple(range(rules.ensemble_size))
-    if state.stage == "convergence" and rules.converge_best:
-        members = (best_member(state.members),)
-    state.convergence = ConvergenceState(members)
+@dataclass
+class ConvergenceState:
+    """Training to convergence.
+
+    Attributes:
+        members: those that are converged.
+        epochs: done in this stage.
+        seconds_per_epoch: of the last training, or None.
+        reason: why the stage ended.
+    """
+
+    members: tuple[int, ...]
+    epochs: int = 0
+    seconds_per_epoch: float | None = None
+    reason: str | None = None
+
+
+class Convergence(Stage[ConvergenceState]):
+    """Trains the committee, or its best member, until more epochs don't help."""
+
+    def needed(self, state: State) -> bool:
+        """Where the user wants the final models converged."""
+        return state.rules.converge_al
+
+    def begin(self, state: State) -> ConvergenceState:
+        """Choose the members."""
+        if state.rules.converge_best:
+            return ConvergenceState((best_member(state.books.members),))
+        return ConvergenceState(self._everyone(state))
+
+    def step(self, state: State, own: ConvergenceState, event: Event) -> None:
+        """Take an event into the state."""
+        rules = state.rules
+        if not isinstance(event, Trained):
+            return
+        own.epochs += event.epochs
+        own.seconds_per_epoch = event.seconds / max(event.epochs, 1)
+        stale = [event.members[member].stale_epochs for member in own.members]
+        if min(stale) >= rules.final_patience:
+            own.reason = f"no improvement in {rules.final_patience} epochs (patience)"
+        elif own.epochs >= rules.max_final_epochs:
+            own.reason = f"max_final_epochs ({rules.max_final_epochs}) is reached"
+
+    def wanted(self, state: State, own: ConvergenceState) -> list[Effect]:
+        """What should be running now."""
+        rules, books = state.rules, state.books
+        if own.reason:
+            return []
+        epochs = _EPOCHS
+        if rules.asynchronous and own.seconds_per_epoch:
+            # A checkpoint about every 20 s: little to lose in a kill, little time spent on writing.
+            epochs = max(1, round(_SECONDS / own.seconds_per_epoch))
+        return [
+            Train(
+                id=f"train-{books.n_trained}",
+                stage=self.name,
+                weights=books.weights,
+                members=own.members,
+                epochs=min(epochs, rules.max_final_epochs - own.epochs),
+                entries=books.entries,
+                union=self._union(state),
+                fresh=own.epochs == 0,
+                atomic_energies=books.given_energies,
+            )
+        ]
+
+    def reason(self, own: ConvergenceState) -> str | None:
+        """Why it ended."""
+        return own.reason
+
+    def settled(self, state: State, own: ConvergenceState) -> bool:
+        """Whether the training is over."""
+        return own.reason is not None
+
+    def delivers(self, state: State) -> bool:
+        """What is converged is worth delivering."""
+        return True
+
+    def delivered(self, state: State, own: ConvergenceState) -> tuple[int, ...]:
+        """Those that were converged."""
+        return own.members
+
+    def progress(self, state: State, own: ConvergenceState) -> dict[str, tuple[int, int]]:
+        """Epochs."""
+        return {"epochs": (own.epochs, state.rules.max_final_epochs)}
+
+    def _union(self, state: State) -> bool:
+        return state.rules.converge_on == "union"
+
+    @staticmethod
+    def _everyone(state: State) -> tuple[int, ...]:
+        return tuple(range(state.rules.ensemble_size))
+
+
+class InitialConvergence(Convergence):
+    """Trains all members, each on its own part of the initial dataset, or on imported data."""
+
+    def needed(self, state: State) -> bool:
+        """Where the user wants it; data without models are trained on in any case."""
+        books, rules = state.books, state.rules
+        if books.imported:
+            return not books.weights or rules.converge_imported
+        return rules.converge_initial
+
+    def begin(self, state: State) -> ConvergenceState:
+        """All members."""
+        return ConvergenceState(self._everyone(state))
+
+    def target(self, state: State) -> float | None:
+        """That of the initial dataset."""
+        return state.rules.initial_target
+
+    def _union(self, state: State) -> bool:
+        return False
 
 
 def best_member(members: tuple[MemberState, ...]) -> int:
@@ -29,39 +139,7 @@ def best_member(members: tuple[MemberState, ...]) -> int:
     return min(range(len(members)), key=error)
 
 
-def step(state: State, event: Event) -> None:
-    """Take an event into the state."""
-    convergence, rules = state.convergence, state.rules
-    if not isinstance(event, Trained) or convergence is None:
-        return
-    convergence.epochs += event.epochs
-    convergence.seconds_per_epoch = event.seconds / max(event.epochs, 1)
-    stale = [event.members[member].stale_epochs for member in convergence.members]
-    if min(stale) >= rules.final_patience:
-        convergence.reason = f"no improvement in {rules.final_patience} epochs (patience)"
-    elif convergence.epochs >= rules.max_final_epochs:
-        convergence.reason = f"max_final_epochs ({rules.max_final_epochs}) is reached"
-
-
-def wanted(state: State) -> list[Effect]:
-    """What should be running now."""
-    convergence, rules = state.convergence, state.rules
-    if convergence is None or convergence.reason:
-        return []
-    epochs = _EPOCHS
-    if rules.asynchronous and convergence.seconds_per_epoch:
-        # A checkpoint about every 20 s: little to lose in a kill, little time spent on writing.
-        epochs = max(1, round(_SECONDS / convergence.seconds_per_epoch))
-    return [
-        Train(
-            id=f"train-{state.n_trained}",
-            stage=state.stage,
-            weights=state.weights,
-            members=convergence.members,
-            epochs=min(epochs, rules.max_final_epochs - convergence.epochs),
-            entries=state.entries,
-            union=rules.converge_on == "union" and state.stage == "convergence",
-            fresh=convergence.epochs == 0,
-            atomic_energies=state.given_energies,
-        )
-    ]
+INITIAL_CONVERGENCE = InitialConvergence(
+    "converge_initial", "Converging the initial models", "initial_dataset.log"
+)
+CONVERGENCE = Convergence("convergence", "Converging the final models", "AL.log")

@@ -1,0 +1,35 @@
+"""What each command goes through, as data."""
+
+from __future__ import annotations
+
+from fhi_al.procedures.active_learning import ACTIVE_LEARNING
+from fhi_al.procedures.atomic_energies import ATOMIC_ENERGIES, ATOMIC_ENERGIES_ALONE
+from fhi_al.procedures.convergence import CONVERGENCE, INITIAL_CONVERGENCE
+from fhi_al.procedures.initial_dataset import INITIAL_DATASET
+from fhi_al.procedures.procedure import Procedure
+from fhi_al.procedures.recalculation import RECALCULATION
+from fhi_al.procedures.taking_over import TAKING_OVER
+
+_BEGINNING = (INITIAL_DATASET, INITIAL_CONVERGENCE)
+_LEARNING = (ACTIVE_LEARNING, CONVERGENCE)
+
+PIPELINES: dict[str, Procedure] = {
+    procedure.name: procedure
+    for procedure in (
+        Procedure("run", "a force field", (ATOMIC_ENERGIES, *_BEGINNING, *_LEARNING)),
+        Procedure("initial_dataset", "the initial dataset", (ATOMIC_ENERGIES, *_BEGINNING)),
+        Procedure(
+            "active_learning",
+            "active learning",
+            (ATOMIC_ENERGIES, TAKING_OVER, *_BEGINNING, *_LEARNING),
+        ),
+        Procedure(
+            "atomic_energies",
+            "the energies of the isolated atoms",
+            (ATOMIC_ENERGIES_ALONE,),
+            journal="atomic_energies.jsonl",
+        ),
+        Procedure("recalculate", "a dataset, calculated again", (RECALCULATION,)),
+    )
+}
+"""Procedures by their names, which are those of the goals in journals."""
