@@ -53,11 +53,11 @@ def simulate(
     for _ in range(20_000):
         if finished(state):
             return
-        assert not state.failure, state.failure
+        assert not state.books.failure, state.books.failure
         for effect in wanted(state):
             kind = "reference" if isinstance(effect, Calculate) else "ml"
-            busy = sum(worker == kind for worker in state.in_flight.values())
-            if effect.id not in state.in_flight and busy < (groups if kind == "reference" else 1):
+            busy = sum(worker == kind for worker in state.books.in_flight.values())
+            if effect.id not in state.books.in_flight and busy < (groups if kind == "reference" else 1):
                 event: Event = Started(effect.id, kind)
                 state = step(state, event)
                 flying[effect.id] = effect
@@ -74,29 +74,29 @@ def simulate(
 
 
 def check_invariants(state: State) -> None:
-    assert state.n_valid >= 0
-    assert state.n_valid == sum(entry.split == "valid" for entry in state.entries)
-    keys = [entry.key for entry in state.entries]
+    assert state.books.n_valid >= 0
+    assert state.books.n_valid == sum(entry.split == "valid" for entry in state.books.entries)
+    keys = [entry.key for entry in state.books.entries]
     assert len(keys) == len(set(keys)), "a label is in two sets"
-    owners = [e.member for e in state.entries if e.split == "train"]
-    for member, size in enumerate(state.train_sizes):
+    owners = [e.member for e in state.books.entries if e.split == "train"]
+    for member, size in enumerate(state.books.train_sizes):
         assert size == owners.count(member) + owners.count(ALL_MEMBERS)
     ids = [effect.id for effect in wanted(state)]
     assert len(ids) == len(set(ids)), "the same is wanted twice"
-    assert all(state.outcomes[key] for key in keys)
-    assert state.train_size <= state.rules.max_set_size
+    assert all(state.books.outcomes[key] for key in keys)
+    assert state.books.train_size <= state.rules.max_set_size
     if state.active:
-        assert 0 <= state.active.n_valid <= state.active.n_added <= len(state.entries)
+        assert 0 <= state.active.n_valid <= state.active.n_added <= len(state.books.entries)
         assert min(state.active.epochs, state.active.stale_epochs, state.active.stuck) >= 0
         for walker in state.active.walkers:
             assert (walker.status == "labelling") == (walker.candidate is not None)
             if walker.status == "training":
                 assert 0 < walker.epochs_left <= state.rules.max_epochs_worker
-                assert state.entries[walker.entry].split == "train"
-                assert state.entries[walker.entry].key == walker.home
+                assert state.books.entries[walker.entry].split == "train"
+                assert state.books.entries[walker.entry].key == walker.home
             assert 0 <= walker.step <= state.rules.max_MD_steps
         waiting = [w.candidate.key for w in state.active.walkers if w.candidate]
-        assert not set(waiting) & set(state.outcomes), "a labelled structure waits for its label"
+        assert not set(waiting) & set(state.books.outcomes), "a labelled structure waits for its label"
         assert not set(waiting) & set(state.active.audits), "what is trained on is no check"
 
 
@@ -151,15 +151,15 @@ def test_invariants_hold_in_every_order(
 def test_each_initial_label_belongs_to_one_member_and_each_later_one_to_all() -> None:
     rules = simulated_rules(max_initial_set_size=12, initial_target=1e-9)
     *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(0))
-    members = Counter(entry.member for entry in state.entries)
+    members = Counter(entry.member for entry in state.books.entries)
     assert members[0] == members[1] == 6
-    assert members[ALL_MEMBERS] == len(state.entries) - 12 > 0
+    assert members[ALL_MEMBERS] == len(state.books.entries) - 12 > 0
 
 
 def test_validation_share_is_as_asked() -> None:
     rules = simulated_rules(valid_ratio=0.25, desired_acc=1e-9, max_set_size=100)
     *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(1))
-    assert state.n_valid / len(state.entries) == pytest.approx(0.25, abs=0.03)
+    assert state.books.n_valid / len(state.books.entries) == pytest.approx(0.25, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_run_whose_labels_all_fail_stops_with_advice() -> None:
         if not effects:
             break
         state = step(state, worker.answer(effects[0]))
-    assert "max_failed_fraction" in str(state.failure)
+    assert "max_failed_fraction" in str(state.books.failure)
 
 
 def test_a_rejected_walker_goes_back_and_nothing_enters_a_dataset() -> None:
@@ -251,9 +251,9 @@ def test_a_rejected_walker_goes_back_and_nothing_enters_a_dataset() -> None:
         effect = wanted(state)[0]
         resets += len(getattr(effect, "resets", ()))
         state = step(state, worker.answer(effect))
-        rejected |= {key for key, there in state.outcomes.items() if not there}
+        rejected |= {key for key, there in state.books.outcomes.items() if not there}
     assert resets > 0
-    assert not rejected & {entry.key for entry in state.entries}
+    assert not rejected & {entry.key for entry in state.books.entries}
 
 
 def test_wanted_changes_nothing() -> None:
@@ -286,7 +286,7 @@ def test_optimizer_is_reset_when_training_is_stuck() -> None:
 def test_atomic_energies_take_the_lowest_state() -> None:
     rules = simulated_rules(auto_atomic_energies=True)
     *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(7))
-    assert state.atomic_energies == {"H": -1.0, "O": -1.0}
+    assert state.books.atomic_energies == {"H": -1.0, "O": -1.0}
 
 
 @pytest.mark.parametrize(

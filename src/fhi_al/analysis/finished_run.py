@@ -41,7 +41,7 @@ class FinishedRun:
     @property
     def delivered_stage(self) -> Stage | None:
         """The newest stage that has left models, or None."""
-        return list(self.state.exported)[-1] if self.state.exported else None
+        return list(self.state.books.exported)[-1] if self.state.books.exported else None
 
     def model_files(self) -> list[Path]:
         """The models that the user has got last.
@@ -53,11 +53,11 @@ class FinishedRun:
             raise InputError(
                 f"{self.root}: there are no models yet: the first are written when the initial "
                 f"dataset is complete. The run is in the stage {self._stage()} with "
-                f"{len(self.state.entries)} labels"
+                f"{len(self.state.books.entries)} labels"
             )
         files = [
             self.root / file
-            for file in self.state.exported[self.delivered_stage]
+            for file in self.state.books.exported[self.delivered_stage]
             if file.endswith(".model")
         ]
         if missing := [str(file) for file in files if not file.is_file()]:
@@ -69,7 +69,7 @@ class FinishedRun:
 
     def describe(self) -> str:
         """What there is, in a sentence."""
-        n_labels = len(self.state.entries)
+        n_labels = len(self.state.books.entries)
         if self.state.stage == "done":
             return f"{self.root.absolute()}: a finished run with {n_labels} labels."
         delivered = "no models yet"

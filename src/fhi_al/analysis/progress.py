@@ -207,17 +207,17 @@ def numbers(state: State) -> dict[str, tuple[int, int]]:
     """
     rules, initial, active = state.rules, state.initial, state.active
     if state.stage == "atomic_energies" and state.atoms.spins:
-        done = sum(key in state.outcomes for key in state.atoms.spins)
+        done = sum(key in state.books.outcomes for key in state.atoms.spins)
         return {"isolated atoms": (done, len(state.atoms.spins))}
     if state.stage == "initial_dataset":
         found = {"epochs": (initial.epochs, rules.max_initial_epochs)}
         if rules.max_initial_set_size is not None:
-            found[INITIAL_STRUCTURES] = (len(state.entries), rules.max_initial_set_size)
+            found[INITIAL_STRUCTURES] = (len(state.books.entries), rules.max_initial_set_size)
         return found
     if state.stage == "active_learning" and active is not None:
         steps = sum(walker.step for walker in active.walkers)
         return {
-            "training set": (state.train_size, rules.max_set_size),
+            "training set": (state.books.train_size, rules.max_set_size),
             "MD steps": (steps, len(active.walkers) * rules.max_MD_steps),
         }
     if state.stage in ("converge_initial", "convergence") and state.convergence is not None:

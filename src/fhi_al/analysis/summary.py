@@ -75,14 +75,14 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
     assert state is not None
     return Summary(
         costs=[cost for stage, cost in progress.costs.items() if stage != "done"],
-        n_labels=len(state.entries),
-        train_size=state.train_size,
-        n_valid=state.n_valid,
-        n_audit=sum(entry.split == "audit" for entry in state.entries),
-        n_rejected=state.n_rejected,
-        errors=state.errors,
+        n_labels=len(state.books.entries),
+        train_size=state.books.train_size,
+        n_valid=state.books.n_valid,
+        n_audit=sum(entry.split == "audit" for entry in state.books.entries),
+        n_rejected=state.books.n_rejected,
+        errors=state.books.errors,
         peak_memory_mb=tuple(peak_memory_mb),
-        files=tuple(state.exported.values())[-1] if state.exported else (),
+        files=tuple(state.books.exported.values())[-1] if state.books.exported else (),
         roles=account(records),
         in_loss=_in_loss(state),
         labels=dict(labels),
@@ -90,7 +90,7 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
 
 
 def _in_loss(state: State) -> tuple[int, int, int]:
-    members = [state.members[index] for index in delivered_members(state) if state.members]
+    members = [state.books.members[index] for index in delivered_members(state) if state.books.members]
     if not members:
         return 0, 0, 0
     return (

@@ -63,10 +63,10 @@ def needed_walkers(state: State) -> list[str]:
 
 def needed_structures(state: State) -> Iterator[str]:
     """Keys of the structures that wait for a label."""
-    yield from (key for key in state.atoms.spins or () if key not in state.outcomes)
+    yield from (key for key in state.atoms.spins or () if key not in state.books.outcomes)
     yield from state.initial.waiting
-    yield from state.retries
-    yield from (key for key in state.dataset or () if key not in state.outcomes)
+    yield from state.books.retries
+    yield from (key for key in state.dataset or () if key not in state.books.outcomes)
     for md in state.initial.reference_md.values():
         if md.key is not None and not md.labelled:
             yield md.key
@@ -107,9 +107,9 @@ class Inventory:
             return []
         own = self._artefacts
         paths = [own.walkers(name) for name in needed_walkers(state)]
-        if state.weights is not None:
+        if state.books.weights is not None:
             members = range(state.rules.ensemble_size)
-            paths += [own.checkpoint(state.weights, member) for member in members]
+            paths += [own.checkpoint(state.books.weights, member) for member in members]
         paths += [
             own.structures.path(key)
             for key in needed_structures(state)
@@ -124,5 +124,5 @@ class Inventory:
 def missing_artefacts(state: State, artefacts: Artefacts) -> list[Path]:
     """All files that the state needs to go on and that are not there."""
     inventory = Inventory(artefacts)
-    labels = (inventory.missing_label(key) for key, labelled in state.outcomes.items() if labelled)
+    labels = (inventory.missing_label(key) for key, labelled in state.books.outcomes.items() if labelled)
     return [*(path for path in labels if path is not None), *inventory.missing(state)]

@@ -47,7 +47,7 @@ class KeptAside:
 
     def _write(self, state: State) -> None:
         self._write_one(
-            REJECTED, {key: asdict(about) for key, about in state.rejected.items()}.items()
+            REJECTED, {key: asdict(about) for key, about in state.books.rejected.items()}.items()
         )
         self._write_one(
             UNSTABLE,
@@ -62,7 +62,7 @@ class KeptAside:
                         "threshold": candidate.threshold,
                     },
                 )
-                for key, candidate in state.unstable.items()
+                for key, candidate in state.books.unstable.items()
             ),
         )
         self._written = _sizes(state)
@@ -103,7 +103,7 @@ class KeptAside:
 
 
 def _sizes(state: State) -> tuple[int, int]:
-    return len(state.rejected), len(state.unstable)
+    return len(state.books.rejected), len(state.books.unstable)
 
 
 def _extended_xyz(frames: list[Atoms]) -> str:

@@ -130,8 +130,8 @@ def _check_state(state: State, artefacts: Artefacts) -> list[str]:
             load_walkers(artefacts.walkers(name))
         except JournalError as error:
             problems.append(str(error))
-    for member in range(state.rules.ensemble_size) if state.weights else ():
-        path = artefacts.checkpoint(state.weights or "", member)
+    for member in range(state.rules.ensemble_size) if state.books.weights else ():
+        path = artefacts.checkpoint(state.books.weights or "", member)
         if path.exists():
             number += 1
             try:
@@ -209,7 +209,7 @@ def _candidates(found: _Found) -> Iterator[tuple[int, str]]:
             return  # nor can any later one
         state = step(state, event)
         if not inventory.missing(state):
-            labels = sum(state.outcomes.values())
+            labels = sum(state.books.outcomes.values())
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time))
             yield record.number + 1, f"{when}, {state.stage.replace('_', ' ')}, {labels} labels"
 

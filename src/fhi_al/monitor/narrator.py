@@ -198,17 +198,17 @@ def _labelled(stage: Stage, state: State, event: events.Labelled) -> str:
     if state.atoms.spins and event.key in state.atoms.spins:
         element, unpaired = state.atoms.spins[event.key]
         return f"{element} with {unpaired} unpaired electrons: {event.energy:.6f} eV"
-    if event.key in state.rejected:
-        return f"structure {event.key[:12]} is kept aside: {state.rejected[event.key].reason}"
-    text = f"label {sum(state.outcomes.values())}: {event.energy:.4f} eV"
+    if event.key in state.books.rejected:
+        return f"structure {event.key[:12]} is kept aside: {state.books.rejected[event.key].reason}"
+    text = f"label {sum(state.books.outcomes.values())}: {event.energy:.4f} eV"
     if event.rescue:
         text += f", rescued with {event.rescue}"
     if event.force_error is not None:
         text += f", committee was off by {1000 * event.force_error:.1f} meV/Å"
     text += f" ({event.seconds:.2f} s)" if event.seconds else " (from the store)"
     if state.dataset is not None:
-        return f"{text}; to be computed: {len(state.dataset) - len(state.outcomes)}"
-    return f"{text}; {state.train_size} to train on, {state.n_valid} to validate on"
+        return f"{text}; to be computed: {len(state.dataset) - len(state.books.outcomes)}"
+    return f"{text}; {state.books.train_size} to train on, {state.books.n_valid} to validate on"
 
 
 def _rejected(stage: Stage, state: State, event: events.LabelRejected) -> str:
@@ -224,10 +224,10 @@ def _died(stage: Stage, state: State, event: events.Died) -> str:
         f"structure {event.key[:12]} crashed the reference library ({event.how}) when the run "
         f"ended last: {event.words or 'no last words'}; "
     )
-    if event.key in state.deaths:
-        left = state.rules.max_label_starts - len(state.deaths[event.key])
+    if event.key in state.books.deaths:
+        left = state.rules.max_label_starts - len(state.books.deaths[event.key])
         return f"{text}it is tried again, alone, up to {left} times"
-    return f"{text}it is rejected" if event.key in state.rejected else ""
+    return f"{text}it is rejected" if event.key in state.books.rejected else ""
 
 
 def _retried(stage: Stage, state: State, event: events.Retried) -> str:

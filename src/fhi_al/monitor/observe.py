@@ -79,15 +79,15 @@ def observe(
         queue=_queue(state, working=works),
         trajectories=_trajectories(state, progress, thresholds),
         thresholds=tuple(thresholds.values()),
-        train_size=state.train_size,
-        n_valid=state.n_valid,
-        n_audit=sum(entry.split == "audit" for entry in state.entries),
+        train_size=state.books.train_size,
+        n_valid=state.books.n_valid,
+        n_audit=sum(entry.split == "audit" for entry in state.books.entries),
         limits=limits,
         seconds_left=min(left) if left and not finished(state) else None,
         accuracy=_accuracy(state),
         reference_calls=sum(cost.reference_calls for cost in costs),
         reference_seconds=sum(cost.reference_seconds for cost in costs),
-        n_rejected=state.n_rejected,
+        n_rejected=state.books.n_rejected,
         roles=_roles(progress, at_work, now if works else progress.last),
     )
 
@@ -106,8 +106,8 @@ def _condition(state: State, progress: Progress, holder: Holder | None) -> tuple
     if isinstance(farewell, Failed):
         where = f"rank {farewell.rank} on {farewell.host}"
         return "failed", f"{where}: {farewell.error}"
-    if state.failure:
-        return "failed", state.failure
+    if state.books.failure:
+        return "failed", state.books.failure
     if farewell is not None:
         return "stopped", farewell.reason
     return "crashed", "it ended without a word: killed, or the machine failed"
@@ -116,7 +116,7 @@ def _condition(state: State, progress: Progress, holder: Holder | None) -> tuple
 def _at_work(state: State, progress: Progress) -> list[tuple[str, str, float]]:
     """Effect, worker and begin of what is being done; a group's second effect waits."""
     found: dict[str, tuple[str, str, float]] = {}
-    for effect, worker in state.in_flight.items():
+    for effect, worker in state.books.in_flight.items():
         if effect in progress.started:
             began = max(progress.started[effect], progress.ended.get(worker, 0.0))
             found.setdefault(worker, (effect, worker, began))
@@ -134,7 +134,7 @@ def _in_work(at_work: Iterable[tuple[str, str, float]], now: float) -> tuple[InW
 
 
 def _queue(state: State, *, working: bool) -> LabelQueue:
-    in_flight = state.in_flight if working else {}
+    in_flight = state.books.in_flight if working else {}
     groups = Counter(worker for id, worker in in_flight.items() if id.startswith("label-"))
     waiting = [e for e in wanted(state) if isinstance(e, Calculate) and e.id not in in_flight]
     return LabelQueue(len(groups), groups.total() - len(groups), len(waiting))
@@ -211,13 +211,13 @@ def _limits(state: State, progress: Progress, clock: float) -> tuple[Limit, ...]
 
 def _accuracy(state: State) -> Accuracy:
     rules = state.rules
-    members = [state.members[index] for index in delivered_members(state) if state.members]
+    members = [state.books.members[index] for index in delivered_members(state) if state.books.members]
     initial = state.stage in ("initial_dataset", "converge_initial")
     return Accuracy(
         force_mae=_mean([member.force_mae for member in members]),
         energy_mae=_mean([member.energy_mae for member in members]),
         target=rules.initial_target if initial else rules.desired_acc,
-        n_valid=state.n_valid,
+        n_valid=state.books.n_valid,
         min_valid=rules.min_valid_size,
     )
 

@@ -271,7 +271,7 @@ def forecast(
     now = startup_s
     reference_s = 0.0
     for _ in range(_MAX_EVENTS):
-        if finished(state) or state.failure:
+        if finished(state) or state.books.failure:
             break
         for effect, worker in _handed_out(state, held, depth, split):
             state = step(state, Started(effect.id, worker))
@@ -301,7 +301,7 @@ def forecast(
         stages=list(stages.values()),
         busy_s=dict(busy),
         reference_share=reference_s / (len(split.groups) * wall),
-        train_size=state.train_size,
+        train_size=state.books.train_size,
         md_steps=waiter.md_steps,
         limited_by=_why_it_ends(state),
     )
@@ -315,9 +315,9 @@ def _handed_out(
     chosen: list[tuple[Effect, str]] = []
     taken = Counter(held)
     for effect in wanted(state):
-        if effect.id in state.in_flight:
+        if effect.id in state.books.in_flight:
             continue
-        if not state.rules.asynchronous and (chosen or state.in_flight):
+        if not state.rules.asynchronous and (chosen or state.books.in_flight):
             break
         workers: Sequence[str] = groups if isinstance(effect, Calculate) else ("ml",)
         worker = min(workers, key=lambda name: taken[name])
@@ -328,8 +328,8 @@ def _handed_out(
 
 
 def _why_it_ends(state: State) -> str:
-    if state.failure:
-        return state.failure
+    if state.books.failure:
+        return state.books.failure
     if state.active is not None and active_learning_settled(state) and state.active.reason:
         return state.active.reason
     return ""

@@ -83,8 +83,8 @@ def _initial(story: Story) -> Iterator[str]:
     inputs = story.last.inputs
     n_initial = sum(answer.candidate is None for answer in story.answers)
     if not n_initial:
-        if story.state.imported:
-            n_given = len({entry.key for entry in story.state.entries}) - len(story.answers)
+        if story.state.books.imported:
+            n_given = len({entry.key for entry in story.state.books.entries}) - len(story.answers)
             yield f"The run began with {max(n_given, 0)} structures of an earlier dataset."
         return
     sampling = str(inputs.get("ACTIVE_LEARNING.initial_sampling"))
@@ -115,8 +115,8 @@ def _learning(story: Story) -> Iterator[str]:
         "values; structures above were computed with the reference, and the models trained on."
     )
     state = story.state
-    n_train = len({e.key for e in state.entries if e.split == "train"})
-    yield (f"The dataset has {n_train} structures for training and {state.n_valid} for validation.")
+    n_train = len({e.key for e in state.books.entries if e.split == "train"})
+    yield (f"The dataset has {n_train} structures for training and {state.books.n_valid} for validation.")
     if state.convergence is not None and state.stage in ("convergence", "done"):
         which = "The best member" if rules.converge_best else "All members"
         data = "all of it" if rules.converge_on == "union" else "their own share of it"

@@ -128,7 +128,7 @@ def _both(pair: tuple[Candidate, float]) -> tuple[float, float]:
 
 def sets(story: Story) -> Chart | None:
     """How the datasets grew, and what they are made of."""
-    if not story.state.entries and not any(size.rejected for size in story.sizes):
+    if not story.state.books.entries and not any(size.rejected for size in story.sizes):
         return None
     calls = array(size.calls for size in story.sizes)
     series: list[Series] = []
@@ -154,7 +154,7 @@ def _n_systems(story: Story) -> int:
 
 
 def _origins(story: Story) -> Panel:
-    splits = {entry.key: entry.split for entry in story.state.entries}
+    splits = {entry.key: entry.split for entry in story.state.books.entries}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     several = _n_systems(story) > 1
     known = set()
@@ -164,11 +164,11 @@ def _origins(story: Story) -> Panel:
         if several and answer.formula:
             rows.append(answer.formula)
         known.add(answer.key)
-        use = "rejected" if answer.key in story.state.rejected else splits.get(answer.key)
+        use = "rejected" if answer.key in story.state.books.rejected else splits.get(answer.key)
         if use is not None:
             for row in rows:
                 counts[row][use] += 1
-    for entry in story.state.entries:
+    for entry in story.state.books.entries:
         if entry.key not in known:
             counts["imported"][entry.split] += 1
     order = [row for row in ("imported", *_ORIGINS.values()) if row in counts]
@@ -183,7 +183,7 @@ def _origins(story: Story) -> Panel:
 
 def energies(story: Story) -> Chart | None:
     """Energies of all labels, and of the rejected structures among them."""
-    rejected = story.state.rejected
+    rejected = story.state.books.rejected
     known = [answer for answer in story.answers if answer.energy is not None]
     if not known:
         return None
@@ -249,7 +249,7 @@ def _energies_panel(
     lowest = min((heights[answer.key] for answer in (*good, *bad)), default=0.0)
     for name, symbol, some in marks:
         if some:
-            reasons = [story.state.rejected[answer.key].reason for answer in some]
+            reasons = [story.state.books.rejected[answer.key].reason for answer in some]
             series.append(
                 Points(
                     array(answer.calls for answer in some),

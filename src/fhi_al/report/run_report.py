@@ -145,11 +145,11 @@ def _predictions(
     directory: Path, results: Path, opened: Opened, state: State, *, predict: bool
 ) -> Mapping[str, Predictions]:
     """What the models say about the validation and the test set: as kept, or computed now."""
-    if state.weights is None:
+    if state.books.weights is None:
         return {}
-    evaluated = state.evaluated == state.weights
+    evaluated = state.books.evaluated == state.books.weights
     path = results / PREDICTIONS
-    kept = load_predictions(path, opened.run, state.weights) if evaluated else None
+    kept = load_predictions(path, opened.run, state.books.weights) if evaluated else None
     if kept is not None or not predict:
         return kept or {}
     print("Computing the predictions of the models, which loads torch (--no-predictions: don't)")
@@ -157,7 +157,7 @@ def _predictions(
 
     sets = predict_now(directory, opened, state)
     if evaluated:
-        save_predictions(path, sets, opened.run, state.weights)
+        save_predictions(path, sets, opened.run, state.books.weights)
     return sets
 
 

@@ -97,7 +97,7 @@ def summary_words(story: Story, summary: Summary, errors: list[DeliveredErrors])
     sentences = [
         f"This run on {what}{by} {where}.",
         f"{story.calls} reference calculations ({duration_in_words(seconds)}) "
-        + ("and the imported data " if state.imported else "")
+        + ("and the imported data " if state.books.imported else "")
         + f"gave {summary.n_labels} labels: {n_train} for training, {summary.n_valid} for "
         "validation" + (f", {summary.n_audit} for sanity checks" if summary.n_audit else "") + ".",
     ]
@@ -137,7 +137,7 @@ def figures(story: Story, summary: Summary, errors: list[DeliveredErrors]) -> li
             Figure(f"{brief(1000 * best.energy.mae)} meV/atom", f"energy MAE, {best.data}"),
             *found,
         ]
-    elif (mae := story.state.force_mae()) is not None:
+    elif (mae := story.state.books.force_mae) is not None:
         found = [Figure(f"{brief(1000 * mae)} meV/Å", "force MAE, validation, so far"), *found]
     return found
 

@@ -58,9 +58,9 @@ def report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> N
     from fhi_al.report.run_report import REPORT, try_report
 
     if goal == "atomic_energies":
-        assert state.atomic_energies is not None
+        assert state.books.atomic_energies is not None
         text = "ARCHITECTURE:\n  atomic_energies:\n" + "".join(
-            f"    {element}: {energy:.8f}\n" for element, energy in state.atomic_energies.items()
+            f"    {element}: {energy:.8f}\n" for element, energy in state.books.atomic_energies.items()
         )
         write_text(folder.results / "atomic_energies.yaml", text)
         log.info("Energies of the isolated atoms in eV, for mace_settings.yaml:\n\n%s", text)
@@ -74,7 +74,7 @@ def report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> N
         save_summary(summary, folder.results)
     wanted = folder.inputs.al.misc.report
     if wanted and (peaks or not (folder.results / REPORT).exists()):
-        try_report(folder, records, state.weights)
+        try_report(folder, records, state.books.weights)
     # Plain text: mpirun gives rank 0 a terminal of its own, even where the user's is a file.
     print_summary(summary, Console(highlight=False, force_terminal=False))
 
@@ -87,15 +87,15 @@ def describe_stop(reason: str, state: State, size: int) -> str:
         state: after the last event.
         size: number of ranks.
     """
-    saved = [f"{sum(state.outcomes.values())} labels"]
-    if state.members:
-        saved.append(f"the models after {max(m.epoch for m in state.members)} epochs")
+    saved = [f"{sum(state.books.outcomes.values())} labels"]
+    if state.books.members:
+        saved.append(f"the models after {max(m.epoch for m in state.books.members)} epochs")
     if state.active is not None and state.active.file is not None:
         steps = ", ".join(str(walker.step) for walker in state.active.walkers)
         saved.append(f"the trajectories at steps {steps}")
     text = f"Stopped: {reason}. Saved in restart/: {', '.join(saved)}."
-    if state.in_flight:
-        text += f" Given up, to begin again: {', '.join(state.in_flight)}."
+    if state.books.in_flight:
+        text += f" Given up, to begin again: {', '.join(state.books.in_flight)}."
     return f"{text}\nTo go on: {command_line(size)}"
 
 

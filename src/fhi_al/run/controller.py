@@ -105,9 +105,9 @@ class Controller:
         patience = Patience()
         unanswered = True
         while not finished(self.state):
-            if self.state.failure:
-                self._close(self.state.failure)
-                raise FhiAlError(self.state.failure)
+            if self.state.books.failure:
+                self._close(self.state.books.failure)
+                raise FhiAlError(self.state.books.failure)
             if reason := self._stop():
                 self._wind_down(reason)
                 break
@@ -120,9 +120,9 @@ class Controller:
             unanswered = bool(self._poll(c for c in self.channels if c.busy_here))
             if came or unanswered or any(channel.busy_here for channel in self.channels):
                 patience.reset()
-            elif self._too_late and not self.state.in_flight:
+            elif self._too_late and not self.state.books.in_flight:
                 self._wind_down("nothing more can end within the walltime")
-            elif not self.state.in_flight:
+            elif not self.state.books.in_flight:
                 self._close("nothing to do")
                 raise FhiAlError(
                     f"the stage {self.state.stage} has nothing to do but is not finished; this is "
@@ -188,9 +188,9 @@ class Controller:
         free = [channel for channel in self.channels if free_slots[channel]]
         self._too_late = False
         chosen: list[tuple[Effect, Channel]] = []
-        waiting = deque(e for e in wanted(self.state) if e.id not in self.state.in_flight)
+        waiting = deque(e for e in wanted(self.state) if e.id not in self.state.books.in_flight)
         while waiting and free:
-            if sequential and (chosen or self.state.in_flight):
+            if sequential and (chosen or self.state.books.in_flight):
                 break
             effect = waiting.popleft()
             able = [channel for channel in free if channel.takes(effect)]

@@ -269,8 +269,8 @@ class _Launch:
         try:
             controller.record(*read_deaths(folder.deaths))
             forget_deaths(folder.deaths)
-            if self._retry and controller.state.rejected:
-                controller.record(Retried(tuple(controller.state.rejected)))
+            if self._retry and controller.state.books.rejected:
+                controller.record(Retried(tuple(controller.state.books.rejected)))
             controller.record(*self._task.first_events(folder, controller.state))
             with view:
                 controller.run()

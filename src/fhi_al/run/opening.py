@@ -213,4 +213,4 @@ def _differences(before: Opened, now: Opened, *, fixed: bool = False) -> Iterato
 
 def _initial_unfinished(state: State) -> bool:
     unfinished = ("atomic_energies", "initial_dataset", "converge_initial")
-    return state.stage in unfinished and not state.imported
+    return state.stage in unfinished and not state.books.imported

@@ -66,7 +66,7 @@ class Recalculation(Task):
 
     def is_over(self, state: State, *, retry: bool) -> bool:
         """Whether each structure has a label, or won't be tried again."""
-        return finished(state) and not (retry and state.rejected)
+        return finished(state) and not (retry and state.books.rejected)
 
     def begin(self, folder: RunFolder) -> None:
         """Leave nothing: the settings may be others than those of the run here."""
@@ -205,8 +205,8 @@ def write_results(dataset: Dataset, state: State, folder: RunFolder) -> None:
     for atoms, structure in zip(dataset.frames, dataset.structures, strict=True):
         key = structure_key(structure, folder.engine_digest)
         atoms = atoms.copy()
-        if key in state.rejected:
-            atoms.info["fhi_al_reason"] = " ".join(state.rejected[key].reason.split())
+        if key in state.books.rejected:
+            atoms.info["fhi_al_reason"] = " ".join(state.books.rejected[key].reason.split())
             failed.append(atoms)
             continue
         label = folder.labels.get(key)
