@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fhi_al.errors import InputError
-from fhi_al.procedures.run import fold
+from fhi_al.procedures.run import finished, fold, stage_words
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Opened, Stage
 from fhi_al.record.journal import Record, read_journal
@@ -70,7 +70,7 @@ class FinishedRun:
     def describe(self) -> str:
         """What there is, in a sentence."""
         n_labels = len(self.state.books.entries)
-        if self.state.stage == "done":
+        if finished(self.state):
             return f"{self.root.absolute()}: a finished run with {n_labels} labels."
         delivered = "no models yet"
         if self.delivered_stage is not None:
@@ -81,7 +81,7 @@ class FinishedRun:
         )
 
     def _stage(self) -> str:
-        return self.state.stage.replace("_", " ")
+        return stage_words(self.state)
 
 
 def read_run(directory: Path) -> FinishedRun:

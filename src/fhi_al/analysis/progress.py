@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from fhi_al.analysis.accounting import KINDS, Role, role_of
+from fhi_al.procedures.run import progress_of
 from fhi_al.procedures.state import State
 from fhi_al.record.events import (
     Advanced,
@@ -25,7 +26,6 @@ from fhi_al.record.events import (
 )
 from fhi_al.record.outcome import Outcome, Place
 
-INITIAL_STRUCTURES = "initial structures"
 _NEWEST = 41
 _FEWEST = 5
 
@@ -107,7 +107,7 @@ class Progress:
         roles: what the ranks of each role have done.
         measured: trajectory -> its newest uncertainty in eV/Å and its temperature in K.
         trained: what the clock said after the last training.
-        paces: of the numbers that may end the present stage, by their names in `numbers`.
+        paces: of the numbers that may end the present stage, by what they count.
         farewell: what the present command said at its end, or None.
     """
 
@@ -158,8 +158,8 @@ class Progress:
         if state.stage != self._stage:
             self._stage, self.stage_began = state.stage, self.clock
             self.paces.clear()
-        for name, (number, _) in numbers(state).items():
-            self.paces.setdefault(name, Pace()).note(self.clock, number)
+        for name, count in progress_of(state).items():
+            self.paces.setdefault(name, Pace()).note(self.clock, count.number)
 
     def _open(self, event: Opened, when: float) -> None:
         for use in self.roles.values():
@@ -197,29 +197,3 @@ class Progress:
                 busy = self.roles[role_of(work.worker)].busy
                 kind = KINDS[type(event)]
                 busy[kind] = busy.get(kind, 0.0) + size * work.busy
-
-
-def numbers(state: State) -> dict[str, tuple[int, int]]:
-    """The numbers that end the present stage when one of them reaches its limit.
-
-    Returns:
-        What it is, in words -> the number, the limit.
-    """
-    rules, initial, active = state.rules, state.initial, state.active
-    if state.stage == "atomic_energies" and state.atoms.spins:
-        done = sum(key in state.books.outcomes for key in state.atoms.spins)
-        return {"isolated atoms": (done, len(state.atoms.spins))}
-    if state.stage == "initial_dataset":
-        found = {"epochs": (initial.epochs, rules.max_initial_epochs)}
-        if rules.max_initial_set_size is not None:
-            found[INITIAL_STRUCTURES] = (len(state.books.entries), rules.max_initial_set_size)
-        return found
-    if state.stage == "active_learning" and active is not None:
-        steps = sum(walker.step for walker in active.walkers)
-        return {
-            "training set": (state.books.train_size, rules.max_set_size),
-            "MD steps": (steps, len(active.walkers) * rules.max_MD_steps),
-        }
-    if state.stage in ("converge_initial", "convergence") and state.convergence is not None:
-        return {"epochs": (state.convergence.epochs, rules.max_final_epochs)}
-    return {}

@@ -15,7 +15,7 @@ from rich.table import Table
 from fhi_al.analysis.accounting import RoleUse, account, shares
 from fhi_al.analysis.progress import Progress, StageCost
 from fhi_al.procedures.run import delivered_members, step
-from fhi_al.procedures.state import State
+from fhi_al.procedures.state import DONE, State
 from fhi_al.record.events import Errors, Labelled
 from fhi_al.record.files import write_text
 from fhi_al.record.journal import Record
@@ -67,14 +67,13 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
     labels: Counter[str] = Counter()
     for record in records:
         event = record.event
-        atoms = state is not None and state.stage == "atomic_energies"
-        if isinstance(event, Labelled) and event.formula and not atoms:
-            labels[event.formula] += 1
         state = step(state, event)
+        if isinstance(event, Labelled) and event.formula and event.key not in state.books.apart:
+            labels[event.formula] += 1
         progress.take(state, event, record.time)
     assert state is not None
     return Summary(
-        costs=[cost for stage, cost in progress.costs.items() if stage != "done"],
+        costs=[cost for stage, cost in progress.costs.items() if stage != DONE],
         n_labels=len(state.books.entries),
         train_size=state.books.train_size,
         n_valid=state.books.n_valid,
@@ -90,7 +89,9 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
 
 
 def _in_loss(state: State) -> tuple[int, int, int]:
-    members = [state.books.members[index] for index in delivered_members(state) if state.books.members]
+    members = [
+        state.books.members[index] for index in delivered_members(state) if state.books.members
+    ]
     if not members:
         return 0, 0, 0
     return (

@@ -73,7 +73,10 @@ def predict_now(directory: Path, opened: Opened, state: State) -> dict[str, Pred
     committee = load_committee(folder, state.books.weights, "cpu")
     everyone = tuple(range(state.rules.ensemble_size))
     slices = predict_sets(
-        Evaluate("report", state.books.weights, everyone, state.books.entries), folder, committee, "cpu"
+        Evaluate("report", state.books.weights, everyone, state.books.entries),
+        folder,
+        committee,
+        "cpu",
     )
     while True:
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fhi_al.errors import JournalError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.procedures.state import State
+from fhi_al.procedures.state import Rejection, State
 from fhi_al.record.events import Event, Exported
 from fhi_al.record.files import write_text
 
@@ -47,7 +47,7 @@ class KeptAside:
 
     def _write(self, state: State) -> None:
         self._write_one(
-            REJECTED, {key: asdict(about) for key, about in state.books.rejected.items()}.items()
+            REJECTED, ((key, _told(about)) for key, about in state.books.rejected.items())
         )
         self._write_one(
             UNSTABLE,
@@ -100,6 +100,11 @@ class KeptAside:
         atoms.info["fhi_al_energy"] = label.energy
         atoms.arrays["fhi_al_forces"] = label.forces.copy()
         return atoms
+
+
+def _told(about: Rejection) -> dict[str, Any]:
+    plain = asdict(about)
+    return {**plain, **plain.pop("origin")}
 
 
 def _sizes(state: State) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any
 from fhi_al.errors import FhiAlError, InputError, JournalError
 from fhi_al.folder.artefacts import Artefacts, Inventory, needed_walkers
 from fhi_al.folder.lock import FolderLock, read_holder
-from fhi_al.procedures.run import step
+from fhi_al.procedures.run import stage_words, step
 from fhi_al.procedures.state import State
 from fhi_al.record.codec import to_json
 from fhi_al.record.events import Event, Labelled, Opened
@@ -93,7 +93,7 @@ def check(directory: Path) -> int:
         print(f"To go back to a state that is complete: FHI_AL-journal repair {directory}")
         return 1
     if holder is None:
-        print(f"The run, in the stage {state.stage}, can go on.")
+        print(f"The run, in the stage {stage_words(state)}, can go on.")
     return 0
 
 
@@ -211,7 +211,7 @@ def _candidates(found: _Found) -> Iterator[tuple[int, str]]:
         if not inventory.missing(state):
             labels = sum(state.books.outcomes.values())
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time))
-            yield record.number + 1, f"{when}, {state.stage.replace('_', ' ')}, {labels} labels"
+            yield record.number + 1, f"{when}, {stage_words(state)}, {labels} labels"
 
 
 def _list(candidates: dict[int, str], size: int) -> None:

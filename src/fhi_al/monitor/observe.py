@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from fhi_al.analysis.accounting import Role, role_of
-from fhi_al.analysis.progress import INITIAL_STRUCTURES, Progress, numbers
+from fhi_al.analysis.progress import Progress
 from fhi_al.folder.lock import Holder
 from fhi_al.monitor.snapshot import (
     Accuracy,
@@ -16,12 +16,19 @@ from fhi_al.monitor.snapshot import (
     Limit,
     RoleShare,
     Snapshot,
-    ThresholdNow,
     TrajectoryView,
 )
-from fhi_al.procedures.run import delivered_members, finished, wanted
-from fhi_al.procedures.state import State, WalkerStatus
-from fhi_al.procedures.threshold import Threshold
+from fhi_al.procedures.procedure import ThresholdNow
+from fhi_al.procedures.run import (
+    delivered_members,
+    finished,
+    moving_stage,
+    progress_of,
+    stage_of,
+    stage_words,
+    wanted,
+)
+from fhi_al.procedures.state import State
 from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Closed, Failed
 
@@ -60,6 +67,7 @@ def observe(
     thresholds = _thresholds(state)
     at_work = _at_work(state, progress) if works else []
     costs = progress.costs.values()
+    stage = stage_of(state)
     return Snapshot(
         name=name,
         condition=condition,
@@ -69,6 +77,9 @@ def observe(
         silent_seconds=max(now - holder.last_sign, 0.0) if holder else None,
         goal=state.goal,
         stage=state.stage,
+        stage_words=stage_words(state),
+        moves=stage is not None and stage.moves,
+        at_most=stage is not None and stage.at_most,
         time=now,
         last_record=progress.last,
         opened=progress.opened,
@@ -141,51 +152,33 @@ def _queue(state: State, *, working: bool) -> LabelQueue:
 
 
 def _thresholds(state: State) -> dict[str, ThresholdNow]:
-    active, rules = state.active, state.rules
-    if active is None:
+    stage = moving_stage(state)
+    if stage is None:
         return {}
-    found = {}
-    for system in dict.fromkeys(rules.threshold_systems) or [""]:
-        estimates = active.n_estimates.get(system, 0)
-        history = active.histories.get(system, ())
-        value = Threshold(rules.threshold, history, estimates).value
-        found[system] = ThresholdNow(
-            system,
-            value,
-            estimates,
-            rules.uncertainty_warmup,
-            rules.threshold_factor,
-            rules.uncertainty_window,
-        )
-    return found
+    return {now.system: now for now in stage.thresholds(state, stage.own(state))}
 
 
 def _trajectories(
     state: State, progress: Progress, thresholds: Mapping[str, ThresholdNow]
 ) -> tuple[TrajectoryView, ...]:
-    rules = state.rules
-    if state.active is None:
-        return tuple(
-            TrajectoryView(number, "running" if md.labelled else "labelling", max(md.step, 0), None)
-            for number, md in sorted(state.initial.reference_md.items())
-        )
+    stage = moving_stage(state)
+    if stage is None:
+        return ()
     found = []
-    for number, walker in enumerate(state.active.walkers):
-        system = rules.threshold_systems[number] if rules.threshold_systems else ""
-        uncertainty, temperature = progress.measured.get(number, (None, None))
-        ended = state.stage != "active_learning"
-        status: WalkerStatus = "finished" if ended else walker.status
+    for trajectory in stage.trajectories(state, stage.own(state)):
+        threshold = thresholds.get(trajectory.system)
+        uncertainty, temperature = progress.measured.get(trajectory.number, (None, None))
         found.append(
             TrajectoryView(
-                number,
-                status,
-                walker.step,
-                rules.max_MD_steps,
+                trajectory.number,
+                trajectory.status,
+                trajectory.step,
+                trajectory.last_step,
                 uncertainty,
-                thresholds[system].value,
+                threshold.value if threshold is not None else None,
                 temperature,
-                walker.epochs_left if status == "training" else 0,
-                system,
+                trajectory.epochs_left,
+                trajectory.system,
             )
         )
     return tuple(found)
@@ -193,30 +186,30 @@ def _trajectories(
 
 def _limits(state: State, progress: Progress, clock: float) -> tuple[Limit, ...]:
     found = []
-    for what, (number, limit) in numbers(state).items():
-        left = max(limit - number, 0)
+    for what, count in progress_of(state).items():
+        left = max(count.limit - count.number, 0)
         pace = progress.paces[what].per_second(clock)
         seconds = left / pace if pace else None
-        converging = state.stage in ("converge_initial", "convergence")
-        if converging and state.convergence and state.convergence.seconds_per_epoch:
-            # Epochs of one kind of training: the last ones tell best.
-            each = state.convergence.seconds_per_epoch
-            pace, seconds = 1 / each, max(left * each - (clock - progress.trained), 0.0)
-        if left == 0 or what == INITIAL_STRUCTURES:
+        if count.seconds_each:
+            pace = 1 / count.seconds_each
+            seconds = max(left * count.seconds_each - (clock - progress.trained), 0.0)
+        if left == 0 or not count.foretells:
             # What is left to do then is of another kind: training, evaluation, export.
             seconds = None
-        found.append(Limit(what, number, limit, pace, seconds))
+        found.append(Limit(what, count.number, count.limit, pace, seconds))
     return tuple(found)
 
 
 def _accuracy(state: State) -> Accuracy:
     rules = state.rules
-    members = [state.books.members[index] for index in delivered_members(state) if state.books.members]
-    initial = state.stage in ("initial_dataset", "converge_initial")
+    members = [
+        state.books.members[index] for index in delivered_members(state) if state.books.members
+    ]
+    stage = stage_of(state)
     return Accuracy(
         force_mae=_mean([member.force_mae for member in members]),
         energy_mae=_mean([member.energy_mae for member in members]),
-        target=rules.initial_target if initial else rules.desired_acc,
+        target=stage.target(state) if stage is not None else rules.desired_acc,
         n_valid=state.books.n_valid,
         min_valid=rules.min_valid_size,
     )

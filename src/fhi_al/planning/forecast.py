@@ -16,9 +16,8 @@ from dataclasses import dataclass, field, replace
 
 from fhi_al.analysis.accounting import KINDS
 from fhi_al.planning.costs import Costs, RankSplit, Rates, WorkSizes
-from fhi_al.procedures.active_learning import settled as active_learning_settled
 from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import finished, step, wanted
+from fhi_al.procedures.run import finished, moving_stage, step, wanted
 from fhi_al.procedures.state import State
 from fhi_al.procedures.threshold import Thresholds
 from fhi_al.record.effects import (
@@ -330,6 +329,5 @@ def _handed_out(
 def _why_it_ends(state: State) -> str:
     if state.books.failure:
         return state.books.failure
-    if state.active is not None and active_learning_settled(state) and state.active.reason:
-        return state.active.reason
-    return ""
+    stage = moving_stage(state)
+    return (stage.reason(stage.own(state)) if stage is not None else None) or ""

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from fhi_al.procedures.procedure import Stage, Trajectory
+from fhi_al.procedures.procedure import Count, Stage, ThresholdNow, Trajectory
+from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.split import next_split
 from fhi_al.procedures.state import Origin, State
 from fhi_al.procedures.stop import STOP_CRITERIA, first_reason
+from fhi_al.procedures.threshold import Threshold
 from fhi_al.procedures.walkers import WalkerState
 from fhi_al.record.effects import Advance, Calculate, Effect, History, Reset, Train
 from fhi_al.record.events import (
@@ -68,6 +70,8 @@ class ActiveState:
 class ActiveLearning(Stage[ActiveState]):
     """Molecular dynamics finds structures, the reference labels them, the committee trains on."""
 
+    moves = True
+
     def begin(self, state: State) -> ActiveState:
         """All walkers at their start."""
         return ActiveState([WalkerState(n) for n in range(state.rules.num_trajectories)])
@@ -79,6 +83,14 @@ class ActiveLearning(Stage[ActiveState]):
         for walker in walkers:
             if walker.status in ("running", "finished"):
                 walker.go_on(rules.max_MD_steps)
+
+    def refusals(self, own: ActiveState, rules: Rules) -> Iterator[str]:
+        """Fewer trajectories."""
+        if rules.num_trajectories < len(own.walkers):
+            yield (
+                f"ACTIVE_LEARNING.num_trajectories was {len(own.walkers)}, is "
+                f"{rules.num_trajectories}; it can only become larger"
+            )
 
     def step(self, state: State, own: ActiveState, event: Event) -> None:
         """Take an event into the state."""
@@ -155,12 +167,12 @@ class ActiveLearning(Stage[ActiveState]):
         if own.file is not None:
             yield own.file
 
-    def progress(self, state: State, own: ActiveState) -> dict[str, tuple[int, int]]:
+    def progress(self, state: State, own: ActiveState) -> dict[str, Count]:
         """The training set, and MD steps."""
         steps = sum(walker.step for walker in own.walkers)
         return {
-            "training set": (state.books.train_size, state.rules.max_set_size),
-            "MD steps": (steps, len(own.walkers) * state.rules.max_MD_steps),
+            "training set": Count(state.books.train_size, state.rules.max_set_size),
+            "MD steps": Count(steps, len(own.walkers) * state.rules.max_MD_steps),
         }
 
     def trajectories(self, state: State, own: ActiveState) -> Sequence[Trajectory]:
@@ -179,9 +191,27 @@ class ActiveLearning(Stage[ActiveState]):
             for walker in own.walkers
         ]
 
-    def target(self, state: State) -> float | None:
-        """What the user asks for."""
-        return state.rules.desired_acc
+    def remark(self, own: ActiveState) -> str:
+        """Whether training is stuck."""
+        return "no progress, the optimizer will start afresh" if own.reset_optimizer else ""
+
+    def thresholds(self, state: State, own: ActiveState) -> Sequence[ThresholdNow]:
+        """One for all, or one for each system."""
+        rules, found = state.rules, []
+        for system in dict.fromkeys(rules.threshold_systems) or [""]:
+            estimates = own.n_estimates.get(system, 0)
+            value = Threshold(rules.threshold, own.histories.get(system, ()), estimates).value
+            found.append(
+                ThresholdNow(
+                    system,
+                    value,
+                    estimates,
+                    rules.uncertainty_warmup,
+                    rules.threshold_factor,
+                    rules.uncertainty_window,
+                )
+            )
+        return found
 
     def _train(self, state: State, own: ActiveState) -> Train:
         rules, books = state.rules, state.books

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fhi_al.procedures.procedure import Stage
+from fhi_al.procedures.procedure import Count, Stage
 from fhi_al.procedures.state import State
 from fhi_al.record.effects import Calculate, Effect, Isolate
 from fhi_al.record.events import Event, Isolated, Labelled, LabelRejected
@@ -76,12 +76,12 @@ class AtomicEnergies(Stage[AtomsState]):
         """Atoms without an energy."""
         return (key for key in own.spins or () if key not in state.books.outcomes)
 
-    def progress(self, state: State, own: AtomsState) -> dict[str, tuple[int, int]]:
+    def progress(self, state: State, own: AtomsState) -> dict[str, Count]:
         """Atoms that have an outcome."""
         if not own.spins:
             return {}
         done = sum(key in state.books.outcomes for key in own.spins)
-        return {"isolated atoms": (done, len(own.spins))}
+        return {"isolated atoms": Count(done, len(own.spins))}
 
     def resources(self, state: State) -> frozenset[str]:
         """The pretrained model that knows them, if the reference is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fhi_al.procedures.procedure import Stage
+from fhi_al.procedures.procedure import Count, Stage
 from fhi_al.procedures.state import State
 from fhi_al.record.effects import Effect, Train
 from fhi_al.record.events import Event, MemberState, Trained
@@ -32,6 +32,8 @@ class ConvergenceState:
 
 class Convergence(Stage[ConvergenceState]):
     """Trains the committee, or its best member, until more epochs don't help."""
+
+    at_most = True
 
     def needed(self, state: State) -> bool:
         """Where the user wants the final models converged."""
@@ -95,9 +97,17 @@ class Convergence(Stage[ConvergenceState]):
         """Those that were converged."""
         return own.members
 
-    def progress(self, state: State, own: ConvergenceState) -> dict[str, tuple[int, int]]:
+    def progress(self, state: State, own: ConvergenceState) -> dict[str, Count]:
         """Epochs."""
-        return {"epochs": (own.epochs, state.rules.max_final_epochs)}
+        # Epochs of one kind of training: the last ones tell best.
+        return {"epochs": Count(own.epochs, state.rules.max_final_epochs, own.seconds_per_epoch)}
+
+    def in_methods(self, state: State) -> str | None:
+        """Which members, on which data."""
+        data = "all of it" if self._union(state) else "their own share of it"
+        if state.rules.converge_best:
+            return f"The best member at the end was trained to convergence on {data}."
+        return f"All members at the end were trained to convergence on {data}."
 
     def _union(self, state: State) -> bool:
         return state.rules.converge_on == "union"
@@ -121,9 +131,13 @@ class InitialConvergence(Convergence):
         """All members."""
         return ConvergenceState(self._everyone(state))
 
-    def target(self, state: State) -> float | None:
+    def target(self, state: State) -> float:
         """That of the initial dataset."""
         return state.rules.initial_target
+
+    def in_methods(self, state: State) -> str | None:
+        """Not worth a sentence: what follows trains these models on."""
+        return None
 
     def _union(self, state: State) -> bool:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from fhi_al.procedures.procedure import Stage, Trajectory
+from fhi_al.procedures.procedure import Count, Stage, Trajectory
 from fhi_al.procedures.split import next_split
 from fhi_al.procedures.state import Origin, State
 from fhi_al.procedures.stop import INITIAL_STOP_CRITERIA, first_reason
@@ -18,8 +18,6 @@ from fhi_al.record.events import (
     Sampled,
     Trained,
 )
-
-INITIAL_STRUCTURES = "initial structures"
 
 
 @dataclass
@@ -71,6 +69,8 @@ class InitialState:
 
 class InitialDataset(Stage[InitialState]):
     """Samples, labels and trains in rounds, until the models can be let loose."""
+
+    moves = True
 
     def needed(self, state: State) -> bool:
         """Where the user brings no data."""
@@ -151,6 +151,12 @@ class InitialDataset(Stage[InitialState]):
         """Unless the models are converged first."""
         return not state.rules.converge_initial
 
+    def words_for(self, state: State, own: InitialState, event: Event) -> str | None:
+        """Nothing of single steps of ab initio MD: their labels tell enough."""
+        if isinstance(event, Sampled) and state.rules.initial_method == "aimd":
+            return ""
+        return None
+
     def origin(self, own: InitialState, key: str) -> Origin | None:
         """The ab initio MD that stands there."""
         for geometry, md in own.reference_md.items():
@@ -171,13 +177,13 @@ class InitialDataset(Stage[InitialState]):
             if name is not None:
                 yield name
 
-    def progress(self, state: State, own: InitialState) -> dict[str, tuple[int, int]]:
+    def progress(self, state: State, own: InitialState) -> dict[str, Count]:
         """Epochs, and structures."""
-        found = {"epochs": (own.epochs, state.rules.max_initial_epochs)}
+        found = {"epochs": Count(own.epochs, state.rules.max_initial_epochs)}
         if state.rules.max_initial_set_size is not None:
-            found[INITIAL_STRUCTURES] = (
-                len(state.books.entries),
-                state.rules.max_initial_set_size,
+            # Training, evaluation and export are left then.
+            found["initial structures"] = Count(
+                len(state.books.entries), state.rules.max_initial_set_size, foretells=False
             )
         return found
 
@@ -188,7 +194,7 @@ class InitialDataset(Stage[InitialState]):
             for number, md in sorted(own.reference_md.items())
         ]
 
-    def target(self, state: State) -> float | None:
+    def target(self, state: State) -> float:
         """Good enough to start active learning with."""
         return state.rules.initial_target
 

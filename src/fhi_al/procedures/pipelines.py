@@ -10,26 +10,49 @@ from fhi_al.procedures.procedure import Procedure
 from fhi_al.procedures.recalculation import RECALCULATION
 from fhi_al.procedures.taking_over import TAKING_OVER
 
-_BEGINNING = (INITIAL_DATASET, INITIAL_CONVERGENCE)
-_LEARNING = (ACTIVE_LEARNING, CONVERGENCE)
-
 PIPELINES: dict[str, Procedure] = {
     procedure.name: procedure
     for procedure in (
-        Procedure("run", "a force field", (ATOMIC_ENERGIES, *_BEGINNING, *_LEARNING)),
-        Procedure("initial_dataset", "the initial dataset", (ATOMIC_ENERGIES, *_BEGINNING)),
+        Procedure(
+            "run",
+            "the run",
+            (ATOMIC_ENERGIES, INITIAL_DATASET, INITIAL_CONVERGENCE, ACTIVE_LEARNING, CONVERGENCE),
+            command="FHI_AL",
+        ),
+        Procedure(
+            "initial_dataset",
+            "the initial dataset",
+            (ATOMIC_ENERGIES, INITIAL_DATASET, INITIAL_CONVERGENCE),
+            command="FHI_AL-initial-ds",
+        ),
         Procedure(
             "active_learning",
             "active learning",
-            (ATOMIC_ENERGIES, TAKING_OVER, *_BEGINNING, *_LEARNING),
+            (
+                ATOMIC_ENERGIES,
+                TAKING_OVER,
+                INITIAL_DATASET,
+                INITIAL_CONVERGENCE,
+                ACTIVE_LEARNING,
+                CONVERGENCE,
+            ),
+            command="FHI_AL-al",
+            after="initial_dataset",
         ),
         Procedure(
             "atomic_energies",
             "the energies of the isolated atoms",
             (ATOMIC_ENERGIES_ALONE,),
+            command="FHI_AL-atomic-energies",
             journal="atomic_energies.jsonl",
         ),
-        Procedure("recalculate", "a dataset, calculated again", (RECALCULATION,)),
+        Procedure(
+            "recalculate",
+            "the recalculation",
+            (RECALCULATION,),
+            command="FHI_AL-recalculate",
+            journal=None,
+        ),
     )
 }
 """Procedures by their names, which are those of the goals in journals."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
+from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import Origin, State
+from fhi_al.procedures.walkers import WalkerStatus
 from fhi_al.record.effects import Effect
 from fhi_al.record.events import Event
 
@@ -19,7 +21,7 @@ class Trajectory:
 
     Attributes:
         number: of it.
-        status: `running`, `labelling`, `training` or `finished`.
+        status: `labelling` and `training` are what it waits for.
         step: MD steps that it has made.
         last_step: at which it ends; None: it has no end of its own.
         epochs_left: of training that it waits for.
@@ -27,11 +29,49 @@ class Trajectory:
     """
 
     number: int
-    status: str
+    status: WalkerStatus
     step: int
     last_step: int | None = None
     epochs_left: int = 0
     system: str = ""
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number that ends a stage when it reaches its limit.
+
+    Attributes:
+        number: as it is now.
+        limit: at which the stage ends.
+        seconds_each: that the next ones will take, where the stage knows; None: judge by the pace.
+        foretells: whether the stage is over with it; else there is work of another kind to come.
+    """
+
+    number: int
+    limit: int
+    seconds_each: float | None = None
+    foretells: bool = True
+
+
+@dataclass(frozen=True)
+class ThresholdNow:
+    """Above which uncertainty the reference is asked.
+
+    Attributes:
+        system: whose threshold it is; empty where all share one.
+        value: in eV/Å; None during the warm-up.
+        n_estimates: uncertainties so far.
+        warmup: how many there must be before there is a threshold.
+        factor: that the mean of the latest uncertainties is multiplied by.
+        window: how many these are.
+    """
+
+    system: str
+    value: float | None
+    n_estimates: int
+    warmup: int
+    factor: float
+    window: int
 
 
 class Stage(Generic[Own]):
@@ -61,6 +101,12 @@ class Stage(Generic[Own]):
         own: Own = state.stages[self.name]
         return own
 
+    moves: ClassVar[bool] = False
+    """Whether it has trajectories of molecular dynamics."""
+
+    at_most: ClassVar[bool] = False
+    """Whether it often ends before any of its numbers is at its limit."""
+
     # --- what it decides ---------------------------------------------------------------------
 
     def needed(self, state: State) -> bool:
@@ -73,6 +119,10 @@ class Stage(Generic[Own]):
 
     def resume(self, state: State, own: Own) -> None:
         """Go on by rules that a new command has brought."""
+
+    def refusals(self, own: Own, rules: Rules) -> Iterator[str]:
+        """What it can't follow of the rules that a new command brings, in words."""
+        return iter(())
 
     def step(self, state: State, own: Own, event: Event) -> None:
         """Take an event, which the books have taken before."""
@@ -111,6 +161,10 @@ class Stage(Generic[Own]):
         """What is worth a line in the log when it begins."""
         return None
 
+    def words_for(self, state: State, own: Own, event: Event) -> str | None:
+        """The line of the log that tells of an event, if it is not the usual one."""
+        return None
+
     def name_of(self, own: Own, key: str) -> str | None:
         """What a structure is, where its key says too little."""
         return None
@@ -127,9 +181,17 @@ class Stage(Generic[Own]):
         """Names of the walkers files that its next molecular dynamics begins with."""
         return iter(())
 
-    def progress(self, state: State, own: Own) -> dict[str, tuple[int, int]]:
+    def progress(self, state: State, own: Own) -> dict[str, Count]:
         """Numbers of which one ends the stage when it reaches its limit, by what they count."""
         return {}
+
+    def remark(self, own: Own) -> str:
+        """What is worth adding to the line that tells of a training; mostly nothing."""
+        return ""
+
+    def thresholds(self, state: State, own: Own) -> Sequence[ThresholdNow]:
+        """Its thresholds of the uncertainty."""
+        return ()
 
     def remaining(self, state: State, own: Own) -> str:
         """What a new label is to the stage, for the line of the log that tells of it."""
@@ -140,8 +202,12 @@ class Stage(Generic[Own]):
         """Its trajectories, in order."""
         return ()
 
-    def target(self, state: State) -> float | None:
-        """Force MAE in eV/Å that ends it, or None."""
+    def target(self, state: State) -> float:
+        """Force MAE in eV/Å that is good enough for it."""
+        return state.rules.desired_acc
+
+    def in_methods(self, state: State) -> str | None:
+        """What it did, in a sentence for the methods section of a paper."""
         return None
 
     def resources(self, state: State) -> frozenset[str]:
@@ -157,13 +223,17 @@ class Procedure:
         name: as the journal has it.
         words: what it is to reach, in words.
         stages: that it goes through, in order, as far as they are needed.
-        journal: name of its journal in `restart/`; None: that of the run.
+        command: that carries it out.
+        journal: name of its journal in `restart/`; None: the command names it.
+        after: name of the procedure that must be at its end before, if it was begun; or empty.
     """
 
     name: str
     words: str
     stages: tuple[Stage[Any], ...]
-    journal: str | None = None
+    command: str
+    journal: str | None = "journal.jsonl"
+    after: str = ""
 
     def stage(self, name: str) -> Stage[Any] | None:
         """Its stage of this name."""

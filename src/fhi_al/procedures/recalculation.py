@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from fhi_al.procedures.procedure import Stage
+from fhi_al.procedures.procedure import Count, Stage
 from fhi_al.procedures.state import State
 from fhi_al.record.effects import Calculate, Effect
 from fhi_al.record.events import Event, Sampled
@@ -51,15 +51,21 @@ class Recalculation(Stage[DatasetState]):
         """Whether every structure has an outcome."""
         return own.structures is not None and len(state.books.outcomes) == len(own.structures)
 
+    def words_for(self, state: State, own: DatasetState, event: Event) -> str | None:
+        """The dataset."""
+        if isinstance(event, Sampled):
+            return f"{len(event.keys)} different structures to be computed"
+        return None
+
     def structures(self, state: State, own: DatasetState) -> Iterator[str]:
         """Those without an outcome."""
         return (key for key in own.structures or () if key not in state.books.outcomes)
 
-    def progress(self, state: State, own: DatasetState) -> dict[str, tuple[int, int]]:
+    def progress(self, state: State, own: DatasetState) -> dict[str, Count]:
         """Structures with an outcome."""
         if own.structures is None:
             return {}
-        return {"structures": (len(state.books.outcomes), len(own.structures))}
+        return {"structures": Count(len(state.books.outcomes), len(own.structures))}
 
     def remaining(self, state: State, own: DatasetState) -> str:
         """How many are left."""

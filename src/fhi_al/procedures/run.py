@@ -7,7 +7,7 @@ from typing import Any
 
 from fhi_al.procedures import books
 from fhi_al.procedures.pipelines import PIPELINES
-from fhi_al.procedures.procedure import Procedure, Stage
+from fhi_al.procedures.procedure import Count, Procedure, Stage
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import DONE, Origin, State
 from fhi_al.record.effects import Calculate, Effect, Evaluate, Export
@@ -48,6 +48,51 @@ def stage_of(state: State) -> Stage[Any] | None:
     """The stage that the run is in; None at the end of the procedure."""
     own = procedure_of(state).stage(state.stage)
     return own or next(filter(None, (p.stage(state.stage) for p in PIPELINES.values())), None)
+
+
+def stage_words(state: State) -> str:
+    """The stage that the run is in, in a sentence."""
+    stage = stage_of(state)
+    return stage.words if stage is not None else DONE
+
+
+def progress_of(state: State) -> dict[str, Count]:
+    """The numbers that end the present stage; see `Stage.progress`."""
+    stage = stage_of(state)
+    return stage.progress(state, stage.own(state)) if stage is not None else {}
+
+
+def moving_stage(state: State) -> Stage[Any] | None:
+    """The newest stage that has trajectories, or None."""
+    return next((stage for stage in reversed([*begun(state)]) if stage.moves), None)
+
+
+def name_of(state: State, key: str) -> str | None:
+    """What a structure is, where a stage has a name for it."""
+    names = (stage.name_of(stage.own(state), key) for stage in begun(state))
+    return next((name for name in names if name is not None), None)
+
+
+def remaining(state: State) -> str:
+    """What a new label is to the present stage, in words; see `Stage.remaining`."""
+    stage = stage_of(state)
+    if stage is None:
+        return f"{len(state.books.entries)} in all"
+    return stage.remaining(state, stage.own(state))
+
+
+def needed_resources(state: State) -> frozenset[str]:
+    """What the present stage's work needs besides the committee; see `Stage.resources`."""
+    stage = stage_of(state)
+    return stage.resources(state) if stage is not None else frozenset()
+
+
+def unfinished_before(state: State, goal: str) -> Procedure | None:
+    """The procedure that another command has begun, and must bring to its end before this goal."""
+    stage, first = stage_of(state), PIPELINES.get(PIPELINES[goal].after)
+    if first is None or stage is None or state.goal == goal:
+        return None
+    return first if first.stage(stage.name) is not None and not state.books.imported else None
 
 
 def begun(state: State) -> Iterator[Stage[Any]]:

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from fhi_al.procedures.run import begun
 from fhi_al.report.citations import SAMPLINGS, THERMOSTATS, reference_keys
 from fhi_al.report.story import Story
 
@@ -116,11 +117,13 @@ def _learning(story: Story) -> Iterator[str]:
     )
     state = story.state
     n_train = len({e.key for e in state.books.entries if e.split == "train"})
-    yield (f"The dataset has {n_train} structures for training and {state.books.n_valid} for validation.")
-    if state.convergence is not None and state.stage in ("convergence", "done"):
-        which = "The best member" if rules.converge_best else "All members"
-        data = "all of it" if rules.converge_on == "union" else "their own share of it"
-        yield f"{which} at the end was trained to convergence on {data}."
+    yield (
+        f"The dataset has {n_train} structures for training and {state.books.n_valid} for "
+        "validation."
+    )
+    for stage in begun(state):
+        if sentence := stage.in_methods(state):
+            yield sentence
 
 
 def _dynamics(inputs: Mapping[str, Any]) -> Iterable[str]:

@@ -198,7 +198,7 @@ def _ask(
 ) -> None:
     # A label that was in the store already is no call.
     story.calls += event.seconds > 0
-    if stage == "atomic_energies":
+    if event.key in story.state.books.apart:
         return
     if isinstance(event, LabelRejected):
         answer = Answer(story.calls, event.key, None, "", 0, candidate, None, event.seconds)
@@ -224,7 +224,7 @@ def _measure(story: Story, known: int) -> None:
     audits = story.sizes[-1].audit if story.sizes else 0
     audits += sum(entry.split == "audit" for entry in state.books.entries[known:])
     # A spin state that an isolated atom can't have is no loss.
-    rejected = len(state.books.rejected) - sum(key in state.books.rejected for key in state.atoms.spins or ())
+    rejected = sum(key not in state.books.apart for key in state.books.rejected)
     now = Sizes(story.calls, state.books.train_size, state.books.n_valid, audits, rejected)
     if not story.sizes or now != story.sizes[-1]:
         story.sizes.append(now)

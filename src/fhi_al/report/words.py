@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fhi_al.analysis.predictions import Predictions
 from fhi_al.analysis.scores import Score, calibration, deviations, score
 from fhi_al.analysis.summary import Summary
-from fhi_al.procedures.run import delivered_members, finished
+from fhi_al.procedures.run import delivered_members, finished, moving_stage, stage_words
 from fhi_al.report.methods import reference_name
 from fhi_al.report.score_tables import brief
 from fhi_al.report.story import Story
@@ -86,7 +86,7 @@ def summary_words(story: Story, summary: Summary, errors: list[DeliveredErrors])
     where = (
         "has reached its goal"
         if finished(state)
-        else f"is not finished: it stands in the stage “{state.stage.replace('_', ' ')}”"
+        else f"is not finished: it stands in the stage “{stage_words(state)}”"
     )
     seconds = sum(cost.reference_seconds for cost in summary.costs)
     wall = sum(cost.wall_seconds for cost in summary.costs)
@@ -101,8 +101,9 @@ def summary_words(story: Story, summary: Summary, errors: list[DeliveredErrors])
         + f"gave {summary.n_labels} labels: {n_train} for training, {summary.n_valid} for "
         "validation" + (f", {summary.n_audit} for sanity checks" if summary.n_audit else "") + ".",
     ]
-    if state.active is not None and state.active.reason:
-        sentences.append(f"Active learning ended: {state.active.reason}.")
+    moving = moving_stage(state)
+    if moving is not None and (reason := moving.reason(moving.own(state))):
+        sentences.append(f"{moving.title} ended: {reason}.")
     for found in errors:
         models = "models'" if len(delivered_members(state)) > 1 else "model's"
         if finished(state):

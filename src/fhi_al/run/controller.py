@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fhi_al.errors import FhiAlError, StoppedError, StorageError
 from fhi_al.mpi.messages import Look, Patience
-from fhi_al.procedures.run import finished, step, wanted
+from fhi_al.procedures.run import finished, stage_words, step, wanted
 from fhi_al.procedures.state import State
 from fhi_al.record.effects import Effect, Evaluate, Export, Train
 from fhi_al.record.events import Closed, Event, Failed, Started
@@ -125,8 +125,8 @@ class Controller:
             elif not self.state.books.in_flight:
                 self._close("nothing to do")
                 raise FhiAlError(
-                    f"the stage {self.state.stage} has nothing to do but is not finished; this is "
-                    "an error of the program: please report it with restart/journal.jsonl"
+                    f"the stage {stage_words(self.state)} has nothing to do but is not finished; "
+                    "this is an error of the program: please report it with restart/journal.jsonl"
                 )
             else:
                 patience.wait()

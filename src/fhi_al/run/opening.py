@@ -13,7 +13,7 @@ from fhi_al import __version__
 from fhi_al.analysis.progress import Progress
 from fhi_al.errors import InputError, JournalError
 from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import step
+from fhi_al.procedures.run import begun, step, unfinished_before
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Goal, Opened
 from fhi_al.record.journal import Journal, no_collection
@@ -159,10 +159,10 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joine
                 + "). Put them back to go on with it, or start in another folder"
             )
     changes = tuple(_differences(past[-1], opened)) if past else ()
-    if goal == "active_learning" and state is not None and _initial_unfinished(state):
+    if state is not None and (first := unfinished_before(state, goal)) is not None:
         raise InputError(
-            f"{journal.path}: the initial dataset in this folder is not finished; "
-            "run FHI_AL-initial-ds (or FHI_AL) first"
+            f"{journal.path}: {first.words} in this folder is not finished; run {first.command} "
+            "(or FHI_AL) first"
         )
     return Joined(step(state, opened), opened, changes, progress)
 
@@ -182,12 +182,9 @@ def _forbidden(first: Opened, opened: Opened, state: State) -> list[str]:
     if old != new and not first.inputs:
         found.append(f"ACTIVE_LEARNING.ensemble_size was {old}, is {new}")
     found += _differences(first, opened, fixed=True)
-    walkers = len(state.active.walkers) if state.active is not None else 0
-    if opened.settings["num_trajectories"] < walkers:
-        found.append(
-            f"ACTIVE_LEARNING.num_trajectories was {walkers}, is "
-            f"{opened.settings['num_trajectories']}; it can only become larger"
-        )
+    rules = Rules.from_json(opened.settings)
+    for stage in begun(state):
+        found += stage.refusals(stage.own(state), rules)
     return found
 
 
@@ -209,8 +206,3 @@ def _differences(before: Opened, now: Opened, *, fixed: bool = False) -> Iterato
             old, new = before.inputs[name], now.inputs[name]
             if old != new:
                 yield f"{name} was {old}, is {new}"
-
-
-def _initial_unfinished(state: State) -> bool:
-    unfinished = ("atomic_energies", "initial_dataset", "converge_initial")
-    return state.stage in unfinished and not state.books.imported

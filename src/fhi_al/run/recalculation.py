@@ -15,6 +15,7 @@ import numpy as np
 from fhi_al.atoms.structure import Structure, structure_key
 from fhi_al.errors import InputError
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.procedures.recalculation import RECALCULATION
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event, Sampled
@@ -77,7 +78,8 @@ class Recalculation(Task):
 
     def first_events(self, folder: RunFolder, state: State) -> Sequence[Event]:
         """The structures."""
-        return () if state.dataset is not None else (store_structures(self._dataset, folder),)
+        known = RECALCULATION.own(state).structures is not None
+        return () if known else (store_structures(self._dataset, folder),)
 
     def report(self, folder: RunFolder, state: State, peaks: list[float]) -> None:
         """Write the dataset with its new labels."""
