@@ -84,7 +84,7 @@ def test_an_outlier_enters_no_dataset_and_its_walker_goes_back():
     assert not wrong & {entry.key for entry in state.books.entries}
     about = state.books.rejected[min(wrong)]
     assert about.kind == "outlier"
-    assert {state.books.rejected[key].trajectory for key in wrong} <= went_back
+    assert {state.books.rejected[key].origin.trajectory for key in wrong} <= went_back
     assert fold(journal) == state
 
 

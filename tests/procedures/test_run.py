@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fhi_al.procedures.active_learning import ActiveState
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.procedures.state import State
@@ -57,7 +58,9 @@ def simulate(
         for effect in wanted(state):
             kind = "reference" if isinstance(effect, Calculate) else "ml"
             busy = sum(worker == kind for worker in state.books.in_flight.values())
-            if effect.id not in state.books.in_flight and busy < (groups if kind == "reference" else 1):
+            if effect.id not in state.books.in_flight and busy < (
+                groups if kind == "reference" else 1
+            ):
                 event: Event = Started(effect.id, kind)
                 state = step(state, event)
                 flying[effect.id] = effect
@@ -73,6 +76,10 @@ def simulate(
     raise AssertionError("the run does not end")
 
 
+def active(state: State) -> ActiveState | None:
+    return state.stages.get("active_learning")
+
+
 def check_invariants(state: State) -> None:
     assert state.books.n_valid >= 0
     assert state.books.n_valid == sum(entry.split == "valid" for entry in state.books.entries)
@@ -85,19 +92,21 @@ def check_invariants(state: State) -> None:
     assert len(ids) == len(set(ids)), "the same is wanted twice"
     assert all(state.books.outcomes[key] for key in keys)
     assert state.books.train_size <= state.rules.max_set_size
-    if state.active:
-        assert 0 <= state.active.n_valid <= state.active.n_added <= len(state.books.entries)
-        assert min(state.active.epochs, state.active.stale_epochs, state.active.stuck) >= 0
-        for walker in state.active.walkers:
+    if active(state):
+        assert 0 <= active(state).n_valid <= active(state).n_added <= len(state.books.entries)
+        assert min(active(state).epochs, active(state).stale_epochs, active(state).stuck) >= 0
+        for walker in active(state).walkers:
             assert (walker.status == "labelling") == (walker.candidate is not None)
             if walker.status == "training":
                 assert 0 < walker.epochs_left <= state.rules.max_epochs_worker
                 assert state.books.entries[walker.entry].split == "train"
                 assert state.books.entries[walker.entry].key == walker.home
             assert 0 <= walker.step <= state.rules.max_MD_steps
-        waiting = [w.candidate.key for w in state.active.walkers if w.candidate]
-        assert not set(waiting) & set(state.books.outcomes), "a labelled structure waits for its label"
-        assert not set(waiting) & set(state.active.audits), "what is trained on is no check"
+        waiting = [w.candidate.key for w in active(state).walkers if w.candidate]
+        assert not set(waiting) & set(state.books.outcomes), (
+            "a labelled structure waits for its label"
+        )
+        assert not set(waiting) & set(active(state).audits), "what is trained on is no check"
 
 
 @settings(max_examples=60, deadline=None)
@@ -131,9 +140,9 @@ def test_invariants_hold_in_every_order(
                 pairs = zip(check.trajectories, check.uncertainties, strict=True)
                 for trajectory, uncertainty in pairs:
                     thresholds.of(trajectory).add(uncertainty)
-            assert state.active
+            assert active(state)
             for trajectory, system in enumerate(rules.threshold_systems or ("",)):
-                known = state.active.histories.get(system, ())
+                known = active(state).histories.get(system, ())
                 assert tuple(known) == thresholds.of(trajectory).history
         for effect in wanted(state):
             if isinstance(effect, Advance):
@@ -173,8 +182,8 @@ def test_validation_share_is_as_asked() -> None:
 def test_active_learning_stops_for_the_right_reason(changes: dict, reason: str) -> None:
     rules = simulated_rules(**changes)
     *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(2))
-    assert state.active
-    assert reason in str(state.active.reason)
+    assert active(state)
+    assert reason in str(active(state).reason)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +198,8 @@ def test_initial_dataset_stops_for_the_right_reason(changes: dict, reason: str) 
     rules = simulated_rules(**changes)
     worker = SimulatedWorker(rules)
     *_, (state, _) = simulate(rules, worker, random.Random(3), goal="initial_dataset")
-    assert state.stage == "active_learning"
-    assert reason in str(state.initial.reason)
+    assert finished(state)
+    assert reason in str(state.stages["initial_dataset"].reason)
 
 
 def test_walkers_wait_for_their_epochs() -> None:
@@ -198,14 +207,14 @@ def test_walkers_wait_for_their_epochs() -> None:
     rules = simulated_rules(max_epochs_worker=6, desired_acc=1e-9, num_trajectories=1)
     since: int | None = None
     for state, event in simulate(rules, SimulatedWorker(rules), random.Random(4)):
-        if state.active is None:
+        if active(state) is None:
             continue
-        (walker,) = state.active.walkers
+        (walker,) = active(state).walkers
         if isinstance(event, Advanced) and since is not None:
-            assert state.active.epochs - since >= 6
+            assert active(state).epochs - since >= 6
             since = None
         if walker.status == "training" and since is None:
-            since = state.active.epochs
+            since = active(state).epochs
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -216,16 +225,16 @@ def test_walkers_go_on_early_only_where_training_keeps_pace(asynchronous: bool) 
     n_early = 0
     worker = SimulatedWorker(rules)
     for state, _ in simulate(rules, worker, random.Random(5), groups=rules.reference_groups):
-        active = state.active
-        if active is None or active.reason:
+        own = active(state)
+        if own is None or own.reason:
             continue
-        for walker, before in zip(active.walkers, left, strict=False):
+        for walker, before in zip(own.walkers, left, strict=False):
             if walker.status != "training" and before > rules.intermediate_epochs:
                 n_early += 1
-                labels = active.n_added - active.n_valid
-                assert active.epochs >= labels * rules.max_epochs_worker / rules.num_trajectories
-                assert sum(w.candidate is not None for w in active.walkers) <= 2
-        left = [w.epochs_left if w.status == "training" else 0 for w in active.walkers]
+                labels = own.n_added - own.n_valid
+                assert own.epochs >= labels * rules.max_epochs_worker / rules.num_trajectories
+                assert sum(w.candidate is not None for w in own.walkers) <= 2
+        left = [w.epochs_left if w.status == "training" else 0 for w in own.walkers]
     assert (n_early > 3) == asynchronous
 
 

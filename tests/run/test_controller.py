@@ -51,7 +51,11 @@ def test_a_run_reaches_its_goal_and_the_journal_tells_it(
     events = list(Journal(tmp_path / "journal.jsonl"))
     assert fold(events) == controller.state
     assert events[-1] == Closed("finished", events[-1].time)  # type: ignore[union-attr]
-    assert len(simulated.labelled) == len(set(simulated.labelled)) == len(controller.state.books.entries)
+    assert (
+        len(simulated.labelled)
+        == len(set(simulated.labelled))
+        == len(controller.state.books.entries)
+    )
 
 
 def test_sequential_runs_have_one_effect_in_work(tmp_path: Path) -> None:
@@ -72,8 +76,8 @@ def test_listeners_hear_of_each_event_after_the_state(tmp_path: Path) -> None:
 
     def listen(state: object, event: Event) -> None:
         if isinstance(event, Advanced):
-            assert controller.state.active
-            assert controller.state.active.file == event.walkers
+            assert controller.state.stages.get("active_learning")
+            assert controller.state.stages.get("active_learning").file == event.walkers
         heard.append(event)
 
     controller.listeners = [listen]

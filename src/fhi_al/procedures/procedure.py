@@ -140,6 +140,10 @@ class Stage(Generic[Own]):
         """Whether its own work is over, and nothing of it in work."""
         return bool(self.reason(own)) and not self.wanted(state, own) and not state.books.in_flight
 
+    def reopens(self, state: State, own: Own) -> bool:
+        """Whether there is work again after its end, as structures are to be tried again."""
+        return False
+
     def delivers(self, state: State) -> bool:
         """Whether models and datasets are measured and written at its end."""
         return False

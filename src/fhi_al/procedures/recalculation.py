@@ -57,6 +57,10 @@ class Recalculation(Stage[DatasetState]):
             return f"{len(event.keys)} different structures to be computed"
         return None
 
+    def reopens(self, state: State, own: DatasetState) -> bool:
+        """Where some structures have no outcome any more."""
+        return not self.settled(state, own)
+
     def structures(self, state: State, own: DatasetState) -> Iterator[str]:
         """Those without an outcome."""
         return (key for key in own.structures or () if key not in state.books.outcomes)

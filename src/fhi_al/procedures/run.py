@@ -34,6 +34,8 @@ def step(state: State | None, event: Event) -> State:
         raise ValueError(f"a journal begins with Opened, not {type(event).__name__}")
     elif (taken := books.entered(state, event)) is not None:
         _take(state, taken)
+    if state.stage == DONE:
+        _reopen(state)
     while _next_stage(state):
         pass
     return state
@@ -192,6 +194,15 @@ def _next_stage(state: State) -> bool:
     state.passed.append(stage.name)
     _enter(state, procedure_of(state).following(state))
     return True
+
+
+def _reopen(state: State) -> None:
+    """Go back to a stage that has work again, after the procedure was at its end."""
+    for stage in begun(state):
+        if stage.reopens(state, stage.own(state)):
+            state.passed.remove(stage.name)
+            state.stage = stage.name
+            return
 
 
 def _enter(state: State, stage: Stage[Any] | None) -> None:
