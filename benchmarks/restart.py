@@ -106,7 +106,7 @@ def write_journal(folder: Path, n_events: int) -> tuple[int, int]:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    return len(journal.waiting), sum(state.outcomes.values())
+    return len(journal.waiting), sum(state.books.outcomes.values())
 
 
 def seconds_to_first_effect(folder: Path) -> tuple[float, float]:

@@ -131,7 +131,7 @@ def main() -> None:
     tenth = n_events // 10
     first = marks[tenth][1] - marks[0][1]
     last = marks[-1][1] - marks[-tenth][1]
-    print(f"{len(controller.state.entries)} labels, {n_events} events in {seconds:.0f} s")
+    print(f"{len(controller.state.books.entries)} labels, {n_events} events in {seconds:.0f} s")
     print(f"decisions a second: {n_events / seconds:.0f}; processor time: {busy:.0f} s")
     print(
         "from a worker's answer to its next effect: "

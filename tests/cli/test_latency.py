@@ -130,7 +130,7 @@ def test_a_group_gets_its_next_effect_within_an_optimizer_step(
         """There is always one more structure to label while models train."""
         effects = wanted(state)
         if any(isinstance(effect, Train) for effect in effects):
-            if spare[-1].id in state.outcomes:
+            if spare[-1].id in state.books.outcomes:
                 spare.append(next(extra))
             effects = [*effects, spare[-1]]
         return effects

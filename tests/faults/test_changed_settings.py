@@ -46,7 +46,11 @@ def folder(tmp_path: Path) -> Path:
     begun: list[Event] = []
 
     def stop() -> str | None:
-        begun.extend(event for event in [controller.state.active] if event and event.file)
+        begun.extend(
+            event
+            for event in [controller.state.stages.get("active_learning")]
+            if event and event.file
+        )
         return "enough" if begun else None
 
     controller = Controller(joined.state, journal, channels, stop=stop)
@@ -72,19 +76,21 @@ def test_what_may_change_is_told(folder: Path) -> None:
     assert "ACTIVE_LEARNING.num_trajectories was 2, is 4" in joined.changes
     assert "PARALLEL.asynchronous was True, is False" in joined.changes
     assert len(joined.changes) == 4
-    assert joined.state.active
-    assert len(joined.state.active.walkers) == 4
-    assert joined.state.active.walkers[3].step == 0
+    assert joined.state.stages["active_learning"]
+    assert len(joined.state.stages["active_learning"].walkers) == 4
+    assert joined.state.stages["active_learning"].walkers[3].step == 0
 
 
 def test_a_trajectory_at_its_end_goes_on_when_the_end_is_moved(folder: Path) -> None:
     joined = join(folder, ACTIVE_LEARNING={"max_MD_steps": 1})
-    assert joined.state.active
-    statuses = {walker.status for walker in joined.state.active.walkers}
+    assert joined.state.stages["active_learning"]
+    statuses = {walker.status for walker in joined.state.stages["active_learning"].walkers}
     assert "running" not in statuses
     joined = join(folder, ACTIVE_LEARNING={"max_MD_steps": 1000})
-    assert joined.state.active
-    assert "finished" not in {walker.status for walker in joined.state.active.walkers}
+    assert joined.state.stages["active_learning"]
+    assert "finished" not in {
+        walker.status for walker in joined.state.stages["active_learning"].walkers
+    }
 
 
 def test_what_may_not_change_is_refused_at_once(folder: Path) -> None:

@@ -322,7 +322,7 @@ def simulated_learning() -> list[Timed]:
     timed: list[Timed] = [opened(n_samples=2, max_initial_epochs=4, initial_target=1e-9)]
     worker = SimulatedWorker(simulated_rules(n_samples=2))
     state = step(None, timed[0][1])
-    while state.active is None:
+    while "active_learning" not in state.stages:
         event = worker.answer(wanted(state)[0])
         timed.append((timed[-1][0] + 1, event))
         state = step(state, event)

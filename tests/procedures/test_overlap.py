@@ -77,8 +77,8 @@ def simulate(rules: Rules, label_s: float, groups: int = 1) -> Took:
     state = step(None, Opened("run", rules.to_json(), "", "0", 3, ("H",), "host", 0.0))
     while not finished(state):
         for effect in wanted(state):
-            sequential = not rules.asynchronous and state.in_flight
-            if effect.id in state.in_flight or sequential:
+            sequential = not rules.asynchronous and state.books.in_flight
+            if effect.id in state.books.in_flight or sequential:
                 continue
             group = -1
             if isinstance(effect, Calculate):

@@ -42,13 +42,13 @@ def test_every_structure_is_wanted_until_it_has_an_outcome() -> None:
             history.append(one)
             state = step(state, one)
     assert sorted(done) == list(keys)
-    assert len(state.rejected) == len(keys) // 7
+    assert len(state.books.rejected) == len(keys) // 7
     assert not wanted(state)
-    assert not state.entries
+    assert not state.books.entries
     assert fold(history) == state
     # A command that finds all this has nothing to do, unless it is told to try again.
     state = step(state, opened())
     assert finished(state)
-    state = step(state, Retried(tuple(state.rejected)))
+    state = step(state, Retried(tuple(state.books.rejected)))
     assert not finished(state)
     assert len(wanted(state)) == len(keys) // 7

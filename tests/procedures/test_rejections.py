@@ -80,11 +80,11 @@ def test_an_outlier_enters_no_dataset_and_its_walker_goes_back():
     energies = {event.key: event.energy for event in journal if isinstance(event, Labelled)}
     wrong = {key for key, energy in energies.items() if energy > -50}
     assert wrong
-    assert wrong == set(state.rejected)
-    assert not wrong & {entry.key for entry in state.entries}
-    about = state.rejected[min(wrong)]
+    assert wrong == set(state.books.rejected)
+    assert not wrong & {entry.key for entry in state.books.entries}
+    about = state.books.rejected[min(wrong)]
     assert about.kind == "outlier"
-    assert {state.rejected[key].trajectory for key in wrong} <= went_back
+    assert {state.books.rejected[key].origin.trajectory for key in wrong} <= went_back
     assert fold(journal) == state
 
 
@@ -101,13 +101,13 @@ def test_a_walker_that_breaks_where_the_reference_was_asked_ends_the_run():
     worker = Hopeless(rules)
     state = step(None, Opened("run", rules.to_json(), "digest", "0", 3, ("H",), "host", 0.0))
     for _ in range(200):
-        if state.failure:
+        if state.books.failure:
             break
         state = step(state, worker.answer(wanted(state)[0]))
-    assert "broke down 3 times" in str(state.failure)
-    assert "a force of 1000 eV/Å" in str(state.failure)
+    assert "broke down 3 times" in str(state.books.failure)
+    assert "a force of 1000 eV/Å" in str(state.books.failure)
     # Its structures are told of; each was labelled once.
-    assert set(state.unstable) <= set(state.outcomes)
+    assert set(state.books.unstable) <= set(state.books.outcomes)
     assert len(worker.labelled) == len(set(worker.labelled))
 
 
@@ -124,17 +124,17 @@ def test_rejected_structures_are_tried_again_on_request(stage):
         journal.append(worker.answer(wanted(state)[0]))
         state = step(state, journal[-1])
 
-    while state.stage != stage or len(state.rejected) < 3:
+    while state.stage != stage or len(state.books.rejected) < 3:
         go_on()
-    rejected = tuple(state.rejected)
+    rejected = tuple(state.books.rejected)
     worker = SimulatedWorker(rules, seed=1)
     journal.append(Retried(rejected))
     state = step(state, journal[-1])
-    assert not state.rejected
-    assert state.n_rejected == 0
+    assert not state.books.rejected
+    assert state.books.n_rejected == 0
     while not finished(state):
         go_on()
-    assert not state.rejected
-    assert set(rejected) <= {entry.key for entry in state.entries}
-    assert len(state.entries) == len({entry.key for entry in state.entries})
+    assert not state.books.rejected
+    assert set(rejected) <= {entry.key for entry in state.books.entries}
+    assert len(state.books.entries) == len({entry.key for entry in state.books.entries})
     assert fold(journal) == state

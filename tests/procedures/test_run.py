@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fhi_al.procedures.active_learning import ActiveState
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import finished, fold, step, wanted
 from fhi_al.procedures.state import State
@@ -58,11 +59,13 @@ def simulate(
     for _ in range(20_000):
         if finished(state):
             return
-        assert not state.failure, state.failure
+        assert not state.books.failure, state.books.failure
         for effect in wanted(state):
             role = role_of(effect)
-            busy = sum(started.worker.role == role for started in state.in_flight.values())
-            if effect.id not in state.in_flight and busy < (groups if role == "reference" else 1):
+            busy = sum(started.worker.role == role for started in state.books.in_flight.values())
+            if effect.id not in state.books.in_flight and busy < (
+                groups if role == "reference" else 1
+            ):
                 event: Event = Started(effect.id, Worker(role, 0), type(effect).__name__)
                 state = step(state, event)
                 flying[effect.id] = effect
@@ -78,31 +81,37 @@ def simulate(
     raise AssertionError("the run does not end")
 
 
+def active(state: State) -> ActiveState | None:
+    return state.stages.get("active_learning")
+
+
 def check_invariants(state: State) -> None:
-    assert state.n_valid >= 0
-    assert state.n_valid == sum(entry.split == "valid" for entry in state.entries)
-    keys = [entry.key for entry in state.entries]
+    assert state.books.n_valid >= 0
+    assert state.books.n_valid == sum(entry.split == "valid" for entry in state.books.entries)
+    keys = [entry.key for entry in state.books.entries]
     assert len(keys) == len(set(keys)), "a label is in two sets"
-    owners = [e.member for e in state.entries if e.split == "train"]
-    for member, size in enumerate(state.train_sizes):
+    owners = [e.member for e in state.books.entries if e.split == "train"]
+    for member, size in enumerate(state.books.train_sizes):
         assert size == owners.count(member) + owners.count(ALL_MEMBERS)
     ids = [effect.id for effect in wanted(state)]
     assert len(ids) == len(set(ids)), "the same is wanted twice"
-    assert all(state.outcomes[key] for key in keys)
-    assert state.train_size <= state.rules.max_set_size
-    if state.active:
-        assert 0 <= state.active.n_valid <= state.active.n_added <= len(state.entries)
-        assert min(state.active.epochs, state.active.stale_epochs, state.active.stuck) >= 0
-        for walker in state.active.walkers:
+    assert all(state.books.outcomes[key] for key in keys)
+    assert state.books.train_size <= state.rules.max_set_size
+    if active(state):
+        assert 0 <= active(state).n_valid <= active(state).n_added <= len(state.books.entries)
+        assert min(active(state).epochs, active(state).stale_epochs, active(state).stuck) >= 0
+        for walker in active(state).walkers:
             assert (walker.status == "labelling") == (walker.candidate is not None)
             if walker.status == "training":
                 assert 0 < walker.epochs_left <= state.rules.max_epochs_worker
-                assert state.entries[walker.entry].split == "train"
-                assert state.entries[walker.entry].key == walker.home
+                assert state.books.entries[walker.entry].split == "train"
+                assert state.books.entries[walker.entry].key == walker.home
             assert 0 <= walker.step <= state.rules.max_MD_steps
-        waiting = [w.candidate.key for w in state.active.walkers if w.candidate]
-        assert not set(waiting) & set(state.outcomes), "a labelled structure waits for its label"
-        assert not set(waiting) & set(state.active.audits), "what is trained on is no check"
+        waiting = [w.candidate.key for w in active(state).walkers if w.candidate]
+        assert not set(waiting) & set(state.books.outcomes), (
+            "a labelled structure waits for its label"
+        )
+        assert not set(waiting) & set(active(state).audits), "what is trained on is no check"
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,9 +145,9 @@ def test_invariants_hold_in_every_order(
                 pairs = zip(check.trajectories, check.uncertainties, strict=True)
                 for trajectory, uncertainty in pairs:
                     thresholds.of(trajectory).add(uncertainty)
-            assert state.active
+            assert active(state)
             for trajectory, system in enumerate(rules.threshold_systems or ("",)):
-                known = state.active.histories.get(system, ())
+                known = active(state).histories.get(system, ())
                 assert tuple(known) == thresholds.of(trajectory).history
         for effect in wanted(state):
             if isinstance(effect, Advance):
@@ -156,15 +165,15 @@ def test_invariants_hold_in_every_order(
 def test_each_initial_label_belongs_to_one_member_and_each_later_one_to_all() -> None:
     rules = simulated_rules(max_initial_set_size=12, initial_target=1e-9)
     *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(0))
-    members = Counter(entry.member for entry in state.entries)
+    members = Counter(entry.member for entry in state.books.entries)
     assert members[0] == members[1] == 6
-    assert members[ALL_MEMBERS] == len(state.entries) - 12 > 0
+    assert members[ALL_MEMBERS] == len(state.books.entries) - 12 > 0
 
 
 def test_validation_share_is_as_asked() -> None:
     rules = simulated_rules(valid_ratio=0.25, desired_acc=1e-9, max_set_size=100)
     *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(1))
-    assert state.n_valid / len(state.entries) == pytest.approx(0.25, abs=0.03)
+    assert state.books.n_valid / len(state.books.entries) == pytest.approx(0.25, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +187,8 @@ def test_validation_share_is_as_asked() -> None:
 def test_active_learning_stops_for_the_right_reason(changes: dict, reason: str) -> None:
     rules = simulated_rules(**changes)
     *_, (state, _) = simulate(rules, SimulatedWorker(rules), random.Random(2))
-    assert state.active
-    assert reason in str(state.active.reason)
+    assert active(state)
+    assert reason in str(active(state).reason)
 
 
 @pytest.mark.parametrize(
@@ -194,8 +203,8 @@ def test_initial_dataset_stops_for_the_right_reason(changes: dict, reason: str) 
     rules = simulated_rules(**changes)
     worker = SimulatedWorker(rules)
     *_, (state, _) = simulate(rules, worker, random.Random(3), goal="initial_dataset")
-    assert state.stage == "active_learning"
-    assert reason in str(state.initial.reason)
+    assert finished(state)
+    assert reason in str(state.stages["initial_dataset"].reason)
 
 
 def test_walkers_wait_for_their_epochs() -> None:
@@ -203,14 +212,14 @@ def test_walkers_wait_for_their_epochs() -> None:
     rules = simulated_rules(max_epochs_worker=6, desired_acc=1e-9, num_trajectories=1)
     since: int | None = None
     for state, event in simulate(rules, SimulatedWorker(rules), random.Random(4)):
-        if state.active is None:
+        if active(state) is None:
             continue
-        (walker,) = state.active.walkers
+        (walker,) = active(state).walkers
         if isinstance(event, Advanced) and since is not None:
-            assert state.active.epochs - since >= 6
+            assert active(state).epochs - since >= 6
             since = None
         if walker.status == "training" and since is None:
-            since = state.active.epochs
+            since = active(state).epochs
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -221,16 +230,16 @@ def test_walkers_go_on_early_only_where_training_keeps_pace(asynchronous: bool) 
     n_early = 0
     worker = SimulatedWorker(rules)
     for state, _ in simulate(rules, worker, random.Random(5), groups=rules.reference_groups):
-        active = state.active
-        if active is None or active.reason:
+        own = active(state)
+        if own is None or own.reason:
             continue
-        for walker, before in zip(active.walkers, left, strict=False):
+        for walker, before in zip(own.walkers, left, strict=False):
             if walker.status != "training" and before > rules.intermediate_epochs:
                 n_early += 1
-                labels = active.n_added - active.n_valid
-                assert active.epochs >= labels * rules.max_epochs_worker / rules.num_trajectories
-                assert sum(w.candidate is not None for w in active.walkers) <= 2
-        left = [w.epochs_left if w.status == "training" else 0 for w in active.walkers]
+                labels = own.n_added - own.n_valid
+                assert own.epochs >= labels * rules.max_epochs_worker / rules.num_trajectories
+                assert sum(w.candidate is not None for w in own.walkers) <= 2
+        left = [w.epochs_left if w.status == "training" else 0 for w in own.walkers]
     assert (n_early > 3) == asynchronous
 
 
@@ -243,7 +252,7 @@ def test_a_run_whose_labels_all_fail_stops_with_advice() -> None:
         if not effects:
             break
         state = step(state, worker.answer(effects[0]))
-    assert "max_failed_fraction" in str(state.failure)
+    assert "max_failed_fraction" in str(state.books.failure)
 
 
 def test_a_rejected_walker_goes_back_and_nothing_enters_a_dataset() -> None:
@@ -256,9 +265,9 @@ def test_a_rejected_walker_goes_back_and_nothing_enters_a_dataset() -> None:
         effect = wanted(state)[0]
         resets += len(getattr(effect, "resets", ()))
         state = step(state, worker.answer(effect))
-        rejected |= {key for key, there in state.outcomes.items() if not there}
+        rejected |= {key for key, there in state.books.outcomes.items() if not there}
     assert resets > 0
-    assert not rejected & {entry.key for entry in state.entries}
+    assert not rejected & {entry.key for entry in state.books.entries}
 
 
 def test_wanted_changes_nothing() -> None:
@@ -327,16 +336,16 @@ def test_atomic_energies_take_the_lowest_state(oxygen, lowest, seed) -> None:
     rules = simulated_rules(auto_atomic_energies=True)
     worker = AtomsWorker(rules, {("H", 1): -13.6, **{("O", n): e for n, e in oxygen.items()}})
     *_, (state, _) = simulate(rules, worker, random.Random(seed))
-    assert state.atomic_energies == {"H": -13.6, "O": lowest}
+    assert state.books.atomic_energies == {"H": -13.6, "O": lowest}
 
 
 def test_an_element_without_any_state_ends_the_run() -> None:
     rules = simulated_rules(auto_atomic_energies=True)
     worker = AtomsWorker(rules, {("H", 1): None, ("O", 0): None, ("O", 2): -2043.0})
     state = step(None, opened(rules))
-    while not state.failure:
+    while not state.books.failure:
         state = step(state, worker.answer(wanted(state)[0]))
-    assert "no spin state of the isolated atom H could be computed" in state.failure
+    assert "no spin state of the isolated atom H could be computed" in state.books.failure
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,9 @@ from dataclasses import fields
 import pytest
 
 from fhi_al.record.effects import Effect
-from fhi_al.record.events import Event, Stage
+from fhi_al.record.events import Event
 from fhi_al.record.kinds import KINDS, LEADING_TO, NAMED
 from fhi_al.record.outcome import Outcome, Role, Worker
-from fhi_al.record.stages import STAGES
 
 EFFECTS = typing.get_args(Effect)
 OUTCOMES = {event for event in typing.get_args(Event) if issubclass(event, Outcome)}
@@ -66,12 +65,6 @@ def test_each_outcome_is_of_a_kind_and_of_one_word_and_role() -> None:
         for outcome in kind.outcomes:
             shared[outcome].add((kind.word, kind.role))
     assert dict.fromkeys(OUTCOMES, 1) == {o: len(w) for o, w in shared.items()}
-
-
-def test_each_stage_has_its_words() -> None:
-    assert set(STAGES) == set(typing.get_args(Stage))
-    assert len({words.name for words in STAGES.values()}) == len(STAGES)
-    assert all(words.log_file.endswith(".log") for words in STAGES.values())
 
 
 def test_workers_are_told_apart_and_have_one_text() -> None:

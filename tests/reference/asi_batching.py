@@ -65,4 +65,4 @@ channels = [
 controller = Controller(step(None, opened), journal, channels)
 controller.run()
 engine.close()
-print(len(controller.state.entries), (folder / OUTPUT).read_text().count("toy_asi starts"))
+print(len(controller.state.books.entries), (folder / OUTPUT).read_text().count("toy_asi starts"))

@@ -53,7 +53,11 @@ def test_a_run_reaches_its_goal_and_the_journal_tells_it(
     events = list(Journal(tmp_path / "journal.jsonl"))
     assert fold(events) == controller.state
     assert events[-1] == Closed("finished", events[-1].time)  # type: ignore[union-attr]
-    assert len(simulated.labelled) == len(set(simulated.labelled)) == len(controller.state.entries)
+    assert (
+        len(simulated.labelled)
+        == len(set(simulated.labelled))
+        == len(controller.state.books.entries)
+    )
 
 
 def test_sequential_runs_have_one_effect_in_work(tmp_path: Path) -> None:
@@ -74,8 +78,8 @@ def test_listeners_hear_of_each_event_after_the_state(tmp_path: Path) -> None:
 
     def listen(state: object, event: Event) -> None:
         if isinstance(event, Advanced):
-            assert controller.state.active
-            assert controller.state.active.file == event.walkers
+            assert controller.state.stages.get("active_learning")
+            assert controller.state.stages.get("active_learning").file == event.walkers
         heard.append(event)
 
     controller.listeners = [listen]
@@ -177,15 +181,15 @@ def test_work_in_flight_is_done_again_after_a_restart(tmp_path: Path) -> None:
     controller, _ = start(path, rules)
     controller.run()
     whole = path.read_bytes().splitlines(keepends=True)
-    entries = controller.state.entries[:6]
+    entries = controller.state.books.entries[:6]
     for size in range(1, 30):
         path.write_bytes(b"".join(whole[:size]))
         controller, simulated = start(path, rules)
-        before = sum(controller.state.outcomes.values())
+        before = sum(controller.state.books.outcomes.values())
         controller.run()
         assert finished(controller.state)
-        assert controller.state.entries[:6] == entries
-        assert before + len(simulated.labelled) == sum(controller.state.outcomes.values())
+        assert controller.state.books.entries[:6] == entries
+        assert before + len(simulated.labelled) == sum(controller.state.books.outcomes.values())
 
 
 def test_labels_go_to_reference_channels_only(tmp_path: Path) -> None:

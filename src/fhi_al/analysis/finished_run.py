@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fhi_al.errors import InputError
-from fhi_al.procedures.run import fold
+from fhi_al.procedures.run import finished, fold, stage_words
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Opened, Stage
 from fhi_al.record.journal import Record, read_journal
 from fhi_al.record.labels import LabelStore
-from fhi_al.record.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class FinishedRun:
     @property
     def delivered_stage(self) -> Stage | None:
         """The newest stage that has left models, or None."""
-        return list(self.state.exported)[-1] if self.state.exported else None
+        return list(self.state.books.exported)[-1] if self.state.books.exported else None
 
     def model_files(self) -> list[Path]:
         """The models that the user has got last.
@@ -54,11 +53,11 @@ class FinishedRun:
             raise InputError(
                 f"{self.root}: there are no models yet: the first are written when the initial "
                 f"dataset is complete. The run is in the stage {self._stage()} with "
-                f"{len(self.state.entries)} labels"
+                f"{len(self.state.books.entries)} labels"
             )
         files = [
             self.root / file
-            for file in self.state.exported[self.delivered_stage]
+            for file in self.state.books.exported[self.delivered_stage]
             if file.endswith(".model")
         ]
         if missing := [str(file) for file in files if not file.is_file()]:
@@ -70,8 +69,8 @@ class FinishedRun:
 
     def describe(self) -> str:
         """What there is, in a sentence."""
-        n_labels = len(self.state.entries)
-        if self.state.stage == "done":
+        n_labels = len(self.state.books.entries)
+        if finished(self.state):
             return f"{self.root.absolute()}: a finished run with {n_labels} labels."
         delivered = "no models yet"
         if self.delivered_stage is not None:
@@ -82,7 +81,7 @@ class FinishedRun:
         )
 
     def _stage(self) -> str:
-        return STAGES[self.state.stage].name
+        return stage_words(self.state)
 
 
 def read_run(directory: Path) -> FinishedRun:

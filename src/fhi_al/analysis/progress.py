@@ -10,8 +10,8 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from fhi_al.analysis.accounting import RankRole
+from fhi_al.procedures.run import progress_of
 from fhi_al.procedures.state import State
-from fhi_al.procedures.stop import Count, chosen
 from fhi_al.record.events import (
     Advanced,
     Closed,
@@ -108,7 +108,7 @@ class Progress:
         roles: what the ranks of each role have done.
         measured: trajectory -> its newest uncertainty in eV/Å and its temperature in K.
         trained: what the clock said after the last training.
-        paces: of the numbers that may end the present stage, by their names in `numbers`.
+        paces: of the numbers that may end the present stage, by what they count.
         farewell: what the present command said at its end, or None.
     """
 
@@ -159,7 +159,7 @@ class Progress:
         if state.stage != self._stage:
             self._stage, self.stage_began = state.stage, self.clock
             self.paces.clear()
-        for name, count in numbers(state).items():
+        for name, count in progress_of(state).items():
             self.paces.setdefault(name, Pace()).note(self.clock, count.number)
 
     def _open(self, event: Opened, when: float) -> None:
@@ -198,12 +198,3 @@ class Progress:
                 busy = self.roles[work.worker.role].busy
                 kind = LEADING_TO[type(event)].word
                 busy[kind] = busy.get(kind, 0.0) + size * work.busy
-
-
-def numbers(state: State) -> dict[str, Count]:
-    """The numbers that end the present stage when one of them reaches its limit, by what it is."""
-    if state.stage == "atomic_energies" and state.atoms.spins:
-        done = sum(key in state.outcomes for key in state.atoms.spins)
-        return {"isolated atoms": Count(done, len(state.atoms.spins))}
-    counted = ((c.counts, c.count(state, state.rules)) for c in chosen(state))
-    return {what: count for what, count in counted if count is not None}

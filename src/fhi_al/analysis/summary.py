@@ -14,12 +14,12 @@ from rich.table import Table
 
 from fhi_al.analysis.accounting import RoleUse, account, shares
 from fhi_al.analysis.progress import Progress, StageCost
+from fhi_al.procedures.pipelines import words_of
 from fhi_al.procedures.run import delivered_members, step
-from fhi_al.procedures.state import State
+from fhi_al.procedures.state import DONE, State
 from fhi_al.record.events import Errors, Labelled
 from fhi_al.record.files import write_text
 from fhi_al.record.journal import Record
-from fhi_al.record.stages import STAGES
 
 
 @dataclass
@@ -68,22 +68,21 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
     labels: Counter[str] = Counter()
     for record in records:
         event = record.event
-        atoms = state is not None and state.stage == "atomic_energies"
-        if isinstance(event, Labelled) and event.formula and not atoms:
-            labels[event.formula] += 1
         state = step(state, event)
+        if isinstance(event, Labelled) and event.formula and event.key not in state.books.apart:
+            labels[event.formula] += 1
         progress.take(state, event, record.time)
     assert state is not None
     return Summary(
-        costs=[cost for stage, cost in progress.costs.items() if stage != "done"],
-        n_labels=len(state.entries),
-        train_size=state.train_size,
-        n_valid=state.n_valid,
-        n_audit=sum(entry.split == "audit" for entry in state.entries),
-        n_rejected=state.n_rejected,
-        errors=state.errors,
+        costs=[cost for stage, cost in progress.costs.items() if stage != DONE],
+        n_labels=len(state.books.entries),
+        train_size=state.books.train_size,
+        n_valid=state.books.n_valid,
+        n_audit=sum(entry.split == "audit" for entry in state.books.entries),
+        n_rejected=state.books.n_rejected,
+        errors=state.books.errors,
         peak_memory_mb=tuple(peak_memory_mb),
-        files=tuple(state.exported.values())[-1] if state.exported else (),
+        files=tuple(state.books.exported.values())[-1] if state.books.exported else (),
         roles=account(records),
         in_loss=_in_loss(state),
         labels=dict(labels),
@@ -91,7 +90,9 @@ def summarise(records: Sequence[Record], peak_memory_mb: Iterable[float]) -> Sum
 
 
 def _in_loss(state: State) -> tuple[int, int, int]:
-    members = [state.members[index] for index in delivered_members(state) if state.members]
+    members = [
+        state.books.members[index] for index in delivered_members(state) if state.books.members
+    ]
     if not members:
         return 0, 0, 0
     return (
@@ -117,7 +118,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         table.add_column(name, justify="right")
     for cost in summary.costs:
         table.add_row(
-            STAGES[cost.stage].name,
+            words_of(cost.stage),
             f"{cost.wall_seconds:.1f}",
             str(cost.reference_calls),
             f"{cost.reference_seconds:.1f}",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fhi_al.cli import make_parser
-from fhi_al.record.events import Goal
 
 
 def whole_parser() -> argparse.ArgumentParser:
@@ -115,7 +114,7 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(goal: Goal, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+def _run(goal: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
 
     from fhi_al.run.walltime import parse_walltime
@@ -127,9 +126,12 @@ def _run(goal: Goal, parser: argparse.ArgumentParser, argv: Sequence[str] | None
 
     from fhi_al.run.launch import launch
     from fhi_al.run.recalculation import Recalculation
-    from fhi_al.run.task import Task
+    from fhi_al.run.task import AtomicEnergies, Task
 
-    task = Task(goal)
     if goal == "recalculate":
-        task = Recalculation(arguments.dataset, arguments.output)
+        task: Task = Recalculation(arguments.dataset, arguments.output)
+    elif goal == "atomic_energies":
+        task = AtomicEnergies()
+    else:
+        task = Task(goal)
     return launch(task, arguments.directory, walltime, retry=arguments.retry_rejected)

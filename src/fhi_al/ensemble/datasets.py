@@ -36,7 +36,7 @@ def write_datasets(run: FinishedRun, formats: Sequence[str], target: Path) -> li
     Raises:
         InputError: there are no labels yet.
     """
-    entries = run.state.entries
+    entries = run.state.books.entries
     train, valid = member_keys(entries, ALL_MEMBERS, union=True)
     audit = list(dict.fromkeys(entry.key for entry in entries if entry.split == "audit"))
     sets = {"train": train, "valid": valid, "audit": audit}

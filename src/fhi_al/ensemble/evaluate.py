@@ -68,13 +68,16 @@ def predict_now(directory: Path, opened: Opened, state: State) -> dict[str, Pred
         JournalError: labels or weights are not there; those of a run at work are replaced now and
             then.
     """
-    assert state.weights is not None
+    assert state.books.weights is not None
     inputs = load_inputs(directory)
     folder = RunFolder(inputs, opened.engine, opened.run)
-    committee = load_committee(folder, state.weights, "cpu")
+    committee = load_committee(folder, state.books.weights, "cpu")
     everyone = tuple(range(state.rules.ensemble_size))
     slices = predict_sets(
-        Evaluate("report", state.weights, everyone, state.entries), folder, committee, "cpu"
+        Evaluate("report", state.books.weights, everyone, state.books.entries),
+        folder,
+        committee,
+        "cpu",
     )
     while True:
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from fhi_al.procedures.run import finished
+from fhi_al.procedures.run import begun, finished, moving_stage
 from fhi_al.procedures.state import State
 from fhi_al.record.labels import LabelStore, StructureStore
 
@@ -53,28 +53,15 @@ class Artefacts:
 
 def needed_walkers(state: State) -> list[str]:
     """Names of the walkers files that the next molecular dynamics begins with."""
-    if state.active is not None:
-        names = [state.active.file]
-    else:
-        initial = state.initial
-        names = [initial.walkers, *(md.walkers for md in initial.reference_md.values())]
-    return [name for name in names if name is not None]
+    stage = moving_stage(state)
+    return list(stage.walkers(stage.own(state))) if stage is not None else []
 
 
 def needed_structures(state: State) -> Iterator[str]:
     """Keys of the structures that wait for a label."""
-    yield from (key for key in state.atoms.spins or () if key not in state.outcomes)
-    yield from state.initial.waiting
-    yield from state.retries
-    yield from (key for key in state.dataset or () if key not in state.outcomes)
-    for md in state.initial.reference_md.values():
-        if md.key is not None and not md.labelled:
-            yield md.key
-    if state.active is not None:
-        yield from state.active.audits
-        for walker in state.active.walkers:
-            if walker.candidate is not None:
-                yield walker.candidate.key
+    yield from state.books.retries
+    for stage in begun(state):
+        yield from stage.structures(state, stage.own(state))
 
 
 class Inventory:
@@ -107,9 +94,9 @@ class Inventory:
             return []
         own = self._artefacts
         paths = [own.walkers(name) for name in needed_walkers(state)]
-        if state.weights is not None:
+        if state.books.weights is not None:
             members = range(state.rules.ensemble_size)
-            paths += [own.checkpoint(state.weights, member) for member in members]
+            paths += [own.checkpoint(state.books.weights, member) for member in members]
         paths += [
             own.structures.path(key)
             for key in needed_structures(state)
@@ -124,5 +111,7 @@ class Inventory:
 def missing_artefacts(state: State, artefacts: Artefacts) -> list[Path]:
     """All files that the state needs to go on and that are not there."""
     inventory = Inventory(artefacts)
-    labels = (inventory.missing_label(key) for key, labelled in state.outcomes.items() if labelled)
+    labels = (
+        inventory.missing_label(key) for key, labelled in state.books.outcomes.items() if labelled
+    )
     return [*(path for path in labels if path is not None), *inventory.missing(state)]

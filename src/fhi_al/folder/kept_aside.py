@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fhi_al.errors import JournalError
 from fhi_al.folder.run_folder import RunFolder
-from fhi_al.procedures.state import State
+from fhi_al.procedures.state import Rejection, State
 from fhi_al.record.events import Event, Exported
 from fhi_al.record.files import write_xyz
 
@@ -46,7 +46,7 @@ class KeptAside:
 
     def _write(self, state: State) -> None:
         self._write_one(
-            REJECTED, {key: asdict(about) for key, about in state.rejected.items()}.items()
+            REJECTED, ((key, _told(about)) for key, about in state.books.rejected.items())
         )
         self._write_one(
             UNSTABLE,
@@ -61,7 +61,7 @@ class KeptAside:
                         "threshold": candidate.threshold,
                     },
                 )
-                for key, candidate in state.unstable.items()
+                for key, candidate in state.books.unstable.items()
             ),
         )
         self._written = _sizes(state)
@@ -101,5 +101,10 @@ class KeptAside:
         return atoms
 
 
+def _told(about: Rejection) -> dict[str, Any]:
+    plain = asdict(about)
+    return {**plain, **plain.pop("origin")}
+
+
 def _sizes(state: State) -> tuple[int, int]:
-    return len(state.rejected), len(state.unstable)
+    return len(state.books.rejected), len(state.books.unstable)

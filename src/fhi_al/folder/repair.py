@@ -13,13 +13,12 @@ from typing import Any
 from fhi_al.errors import FhiAlError, InputError, JournalError
 from fhi_al.folder.artefacts import Artefacts, Inventory, needed_walkers
 from fhi_al.folder.lock import FolderLock, read_holder
-from fhi_al.procedures.run import step
+from fhi_al.procedures.run import stage_words, step
 from fhi_al.procedures.state import State
 from fhi_al.record.codec import to_json
 from fhi_al.record.events import Event, Labelled, Opened, Started
 from fhi_al.record.files import storage_error, sync, write_file
 from fhi_al.record.journal import Record, read_sound_part
-from fhi_al.record.stages import STAGES
 
 _SHOWN = 100
 _LISTED = 12
@@ -94,7 +93,7 @@ def check(directory: Path) -> int:
         print(f"To go back to a state that is complete: FHI_AL-journal repair {directory}")
         return 1
     if holder is None:
-        print(f"The run, in the stage {state.stage}, can go on.")
+        print(f"The run, in the stage {stage_words(state)}, can go on.")
     return 0
 
 
@@ -131,8 +130,8 @@ def _check_state(state: State, artefacts: Artefacts) -> list[str]:
             load_walkers(artefacts.walkers(name))
         except JournalError as error:
             problems.append(str(error))
-    for member in range(state.rules.ensemble_size) if state.weights else ():
-        path = artefacts.checkpoint(state.weights or "", member)
+    for member in range(state.rules.ensemble_size) if state.books.weights else ():
+        path = artefacts.checkpoint(state.books.weights or "", member)
         if path.exists():
             number += 1
             try:
@@ -210,9 +209,9 @@ def _candidates(found: _Found) -> Iterator[tuple[int, str]]:
             return  # nor can any later one
         state = step(state, event)
         if not inventory.missing(state):
-            labels = sum(state.outcomes.values())
+            labels = sum(state.books.outcomes.values())
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time))
-            yield record.number + 1, f"{when}, {STAGES[state.stage].name}, {labels} labels"
+            yield record.number + 1, f"{when}, {stage_words(state)}, {labels} labels"
 
 
 def _list(candidates: dict[int, str], size: int) -> None:

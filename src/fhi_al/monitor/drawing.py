@@ -15,7 +15,7 @@ from rich.text import Text
 from fhi_al.analysis.accounting import LABELS, shares
 from fhi_al.folder.lock import STALE_S
 from fhi_al.monitor.snapshot import Accuracy, Condition, Limit, RoleShare, Snapshot, TrajectoryView
-from fhi_al.record.stages import STAGES
+from fhi_al.procedures.state import DONE
 
 _COLOURS: dict[Condition, str] = {
     "starting": "cyan",
@@ -60,7 +60,7 @@ def in_words(snapshot: Snapshot) -> str:
         parts.append(f"force MAE {_mae(snapshot.accuracy)}")
     if snapshot.seconds_left is not None:
         parts.append(_left(snapshot))
-    stage = _stage(snapshot)
+    stage = snapshot.stage_words
     if snapshot.condition != "running":
         stage += f", {snapshot.condition}"
     if snapshot.why:
@@ -84,8 +84,8 @@ def short_duration(seconds: float) -> str:
 def _title(snapshot: Snapshot) -> Text:
     text = Text()
     text.append(snapshot.name, style="bold")
-    if snapshot.stage != "done":
-        text.append(f": {_stage(snapshot)}")
+    if snapshot.stage != DONE:
+        text.append(f": {snapshot.stage_words}")
     if snapshot.goal != "run":
         text.append(f" (goal: {snapshot.goal.replace('_', ' ')})")
     text.append(", ")
@@ -116,7 +116,7 @@ def _lines(snapshot: Snapshot, bars: bool) -> list[tuple[str, RenderableType]]:
     time_line = short_duration(snapshot.seconds)
     if snapshot.commands > 1:
         time_line += f" in {snapshot.commands} commands"
-    if snapshot.stage != "done":
+    if snapshot.stage != DONE:
         time_line += f", {short_duration(snapshot.stage_seconds)} of it in this stage"
     lines.append(("time", time_line))
     if snapshot.in_work:
@@ -136,7 +136,7 @@ def _lines(snapshot: Snapshot, bars: bool) -> list[tuple[str, RenderableType]]:
     if any((queue.in_work, queue.handed_out, queue.wanted)):
         waiting = f"{queue.in_work} in work, {queue.handed_out} handed out, {queue.wanted} wanted"
         lines.append(("label queue", waiting))
-    if snapshot.stage == "active_learning":
+    if snapshot.moves:
         for threshold in snapshot.thresholds:
             name = f"threshold {threshold.system}".strip()
             if threshold.value is None:
@@ -148,10 +148,6 @@ def _lines(snapshot: Snapshot, bars: bool) -> list[tuple[str, RenderableType]]:
                 )
             lines.append((name, fact))
     return lines
-
-
-def _stage(snapshot: Snapshot) -> str:
-    return STAGES[snapshot.stage].name
 
 
 def _now(snapshot: Snapshot) -> str:
@@ -170,7 +166,7 @@ def _left(snapshot: Snapshot) -> str:
     assert snapshot.seconds_left is not None
     first = next(limit for limit in snapshot.limits if limit.seconds == snapshot.seconds_left)
     # Converging ends sooner where it no longer helps, and never later.
-    most = "at most" if snapshot.stage in ("converge_initial", "convergence") else "about"
+    most = "at most" if snapshot.at_most else "about"
     pace = f"{first.what}, {_pace(first)}"
     return (
         f"{most} {short_duration(snapshot.seconds_left)} in this stage at the present pace ({pace})"

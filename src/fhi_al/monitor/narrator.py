@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from fhi_al.procedures.run import finished
+from fhi_al.procedures.run import name_of, remaining, stage_of
 from fhi_al.procedures.state import State
 from fhi_al.record import events
-from fhi_al.record.events import Event, Stage
+from fhi_al.record.events import Event
 from fhi_al.record.files import storage_error
-from fhi_al.record.stages import STAGES
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +51,9 @@ class StageLog(logging.Handler):
         self._folder = folder
         self._file: _LogFile | None = None
 
-    def turn_to(self, stage: Stage) -> None:
-        """Write to the file of this stage from now on."""
-        path = self._folder / STAGES[stage].log_file
+    def turn_to(self, name: str) -> None:
+        """Write to the file of this name from now on."""
+        path = self._folder / name
         if self._file is not None:
             if Path(self._file.baseFilename) == path:
                 return
@@ -126,103 +125,83 @@ class Narrator:
     """
 
     def __init__(self, state: State, stage_log: StageLog) -> None:
-        self._stage = state.stage
+        self._stage = stage_of(state)
         self._stage_log = stage_log
-        stage_log.turn_to(state.stage)
-        log.info("%s", STAGES[state.stage].title)
+        self._begin(state)
 
     def __call__(self, state: State, event: Event) -> None:
         """Tell of an event that the state has just taken."""
-        tell = _TELLERS.get(type(event))
-        if tell is not None and (line := tell(self._stage, state, event)):
+        if line := self._line(state, event):
             log.info("%s", line)
-        if state.stage != self._stage:
-            if reason := _reason(self._stage, state):
-                log.info("%s ended: %s", STAGES[self._stage].title, reason)
-            self._stage = state.stage
-            if finished(state):
-                return
-            self._stage_log.turn_to(state.stage)
-            log.info("%s", STAGES[state.stage].title)
-            if state.stage == "active_learning":
-                log.info("%s", describe_threshold(state))
+        before, self._stage = self._stage, stage_of(state)
+        if self._stage is before:
+            return
+        if before is not None and (reason := before.reason(before.own(state))):
+            log.info("%s ended: %s", before.title, reason)
+        self._begin(state)
+
+    def _line(self, state: State, event: Event) -> str:
+        if self._stage is not None:
+            words = self._stage.words_for(state, self._stage.own(state), event)
+            if words is not None:
+                return words
+        tell = _TELLERS.get(type(event))
+        return tell(state, event) if tell is not None else ""
+
+    def _begin(self, state: State) -> None:
+        if self._stage is None:
+            return
+        self._stage_log.turn_to(self._stage.log_file)
+        log.info("%s", self._stage.title)
+        if words := self._stage.opening_words(state):
+            log.info("%s", words)
 
 
-def describe_threshold(state: State) -> str:
-    """The threshold rule in words."""
-    rules = state.rules
-    return (
-        f"The reference is asked where the uncertainty exceeds {rules.threshold_factor:g} times "
-        f"the mean of the last {rules.uncertainty_window} uncertainties, after the first "
-        f"{rules.uncertainty_warmup}"
-    )
-
-
-def _reason(stage: Stage, state: State) -> str | None:
-    if stage == "initial_dataset":
-        return state.initial.reason
-    if stage == "active_learning" and state.active:
-        return state.active.reason
-    if stage in ("converge_initial", "convergence") and state.convergence:
-        return state.convergence.reason
-    return None
-
-
-def _isolated(stage: Stage, state: State, event: events.Isolated) -> str:
+def _isolated(state: State, event: events.Isolated) -> str:
     if event.known:
         return "The reference model brings its own energies of the isolated atoms"
     return f"{len(event.atoms)} spin states of isolated atoms to be computed"
 
 
-def _labelled(stage: Stage, state: State, event: events.Labelled) -> str:
-    if state.atoms.spins and event.key in state.atoms.spins:
-        element, unpaired = state.atoms.spins[event.key]
-        return f"{element} with {unpaired} unpaired electrons: {event.energy:.6f} eV"
-    if event.key in state.rejected:
-        return f"structure {event.key[:12]} is kept aside: {state.rejected[event.key].reason}"
-    text = f"label {sum(state.outcomes.values())}: {event.energy:.4f} eV"
+def _labelled(state: State, event: events.Labelled) -> str:
+    if (name := name_of(state, event.key)) is not None:
+        return f"{name}: {event.energy:.6f} eV"
+    if event.key in state.books.rejected:
+        return f"structure {event.key[:12]} is kept aside: {state.books.rejected[event.key].reason}"
+    text = f"label {sum(state.books.outcomes.values())}: {event.energy:.4f} eV"
     if event.rescue:
         text += f", rescued with {event.rescue}"
     if event.force_error is not None:
         text += f", committee was off by {1000 * event.force_error:.1f} meV/Å"
     text += f" ({event.seconds:.2f} s)" if event.seconds else " (from the store)"
-    if state.dataset is not None:
-        return f"{text}; to be computed: {len(state.dataset) - len(state.outcomes)}"
-    return f"{text}; {state.train_size} to train on, {state.n_valid} to validate on"
+    return f"{text}; {remaining(state)}"
 
 
-def _rejected(stage: Stage, state: State, event: events.LabelRejected) -> str:
-    what = f"structure {event.key[:12]}"
-    if state.atoms.spins and event.key in state.atoms.spins:
-        element, unpaired = state.atoms.spins[event.key]
-        what = f"{element} with {unpaired} unpaired electrons"
+def _rejected(state: State, event: events.LabelRejected) -> str:
+    what = name_of(state, event.key) or f"structure {event.key[:12]}"
     return f"{what} has no label: {event.reason}"
 
 
-def _died(stage: Stage, state: State, event: events.Died) -> str:
+def _died(state: State, event: events.Died) -> str:
     text = (
         f"structure {event.key[:12]} crashed the reference library ({event.how}) when the run "
         f"ended last: {event.words or 'no last words'}; "
     )
-    if event.key in state.deaths:
-        left = state.rules.max_label_starts - len(state.deaths[event.key])
+    if event.key in state.books.deaths:
+        left = state.rules.max_label_starts - len(state.books.deaths[event.key])
         return f"{text}it is tried again, alone, up to {left} times"
-    return f"{text}it is rejected" if event.key in state.rejected else ""
+    return f"{text}it is rejected" if event.key in state.books.rejected else ""
 
 
-def _retried(stage: Stage, state: State, event: events.Retried) -> str:
+def _retried(state: State, event: events.Retried) -> str:
     return f"{len(event.keys)} rejected structures are tried again"
 
 
-def _sampled(stage: Stage, state: State, event: events.Sampled) -> str:
-    if state.dataset is not None:
-        return f"{len(event.keys)} different structures to be computed"
-    if state.rules.initial_method == "aimd":
-        return ""
+def _sampled(state: State, event: events.Sampled) -> str:
     return f"{len(event.keys)} structures sampled ({event.seconds:.1f} s)"
 
 
-def _advanced(stage: Stage, state: State, event: events.Advanced) -> str:
+def _advanced(state: State, event: events.Advanced) -> str:
     steps = ", ".join(f"{t}: {s}" for t, s in zip(event.trajectories, event.steps, strict=True))
     text = f"molecular dynamics to step [{steps}] ({event.seconds:.1f} s, {event.path})"
     # A check at which every walker broke down has no uncertainties.
@@ -239,7 +218,7 @@ def _advanced(stage: Stage, state: State, event: events.Advanced) -> str:
     return text
 
 
-def _trained(stage: Stage, state: State, event: events.Trained) -> str:
+def _trained(state: State, event: events.Trained) -> str:
     members = [event.members[index] for index in event.trained]
     text = f"{event.epochs} epochs ({event.seconds:.1f} s), "
     text += f"loss {sum(m.loss for m in members) / len(members):.4g}"
@@ -250,25 +229,26 @@ def _trained(stage: Stage, state: State, event: events.Trained) -> str:
             f"; validation: force MAE {1000 * sum(forces) / len(forces):.1f} meV/Å"
             f", energy MAE {1000 * sum(energies) / len(energies):.2f} meV/atom"
         )
-    if state.active and state.active.reset_optimizer:
-        text += "; no progress, the optimizer will start afresh"
+    stage = stage_of(state)
+    if stage is not None and (remark := stage.remark(stage.own(state))):
+        text += f"; {remark}"
     return text
 
 
-def _exported(stage: Stage, state: State, event: events.Exported) -> str:
+def _exported(state: State, event: events.Exported) -> str:
     return f"{len(event.files)} files written: {', '.join(event.files[:3])}, ..."
 
 
-def _imported(stage: Stage, state: State, event: events.Imported) -> str:
+def _imported(state: State, event: events.Imported) -> str:
     return f"{len(event.entries)} labels taken over from {', '.join(event.files)}"
 
 
-def _failed(stage: Stage, state: State, event: events.Failed) -> str:
+def _failed(state: State, event: events.Failed) -> str:
     text = f"rank {event.rank} on {event.host} failed: {event.error}"
     return f"{text}\n{event.traceback}" if event.traceback else text
 
 
-_TELLERS: dict[type, Callable[[Stage, State, Any], str]] = {
+_TELLERS: dict[type, Callable[[State, Any], str]] = {
     events.Isolated: _isolated,
     events.Labelled: _labelled,
     events.LabelRejected: _rejected,

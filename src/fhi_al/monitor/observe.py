@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from fhi_al.analysis.accounting import LABELS, RankRole
-from fhi_al.analysis.progress import Progress, numbers
+from fhi_al.analysis.progress import Progress
 from fhi_al.folder.lock import Holder
 from fhi_al.monitor.snapshot import (
     Accuracy,
@@ -16,12 +16,19 @@ from fhi_al.monitor.snapshot import (
     Limit,
     RoleShare,
     Snapshot,
-    ThresholdNow,
     TrajectoryView,
 )
-from fhi_al.procedures.run import delivered_members, finished, wanted
-from fhi_al.procedures.state import State, WalkerStatus
-from fhi_al.procedures.threshold import Threshold
+from fhi_al.procedures.procedure import ThresholdNow
+from fhi_al.procedures.run import (
+    delivered_members,
+    finished,
+    moving_stage,
+    progress_of,
+    stage_of,
+    stage_words,
+    wanted,
+)
+from fhi_al.procedures.state import State
 from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Closed, Failed, Started
 from fhi_al.record.kinds import NAMED
@@ -49,6 +56,7 @@ def observe(
     thresholds = _thresholds(state)
     at_work = _at_work(state, progress) if works else []
     costs = progress.costs.values()
+    stage = stage_of(state)
     return Snapshot(
         name=name,
         condition=condition,
@@ -58,6 +66,9 @@ def observe(
         silent_seconds=max(now - holder.last_sign, 0.0) if holder else None,
         goal=state.goal,
         stage=state.stage,
+        stage_words=stage_words(state),
+        moves=stage is not None and stage.moves,
+        at_most=stage is not None and stage.at_most,
         time=now,
         last_record=progress.last,
         opened=progress.opened,
@@ -68,15 +79,15 @@ def observe(
         queue=_queue(state, working=works),
         trajectories=_trajectories(state, progress, thresholds),
         thresholds=tuple(thresholds.values()),
-        train_size=state.train_size,
-        n_valid=state.n_valid,
-        n_audit=sum(entry.split == "audit" for entry in state.entries),
+        train_size=state.books.train_size,
+        n_valid=state.books.n_valid,
+        n_audit=sum(entry.split == "audit" for entry in state.books.entries),
         limits=limits,
         seconds_left=min(left) if left and not finished(state) else None,
         accuracy=_accuracy(state),
         reference_calls=sum(cost.reference_calls for cost in costs),
         reference_seconds=sum(cost.reference_seconds for cost in costs),
-        n_rejected=state.n_rejected,
+        n_rejected=state.books.n_rejected,
         roles=_roles(progress, at_work, now if works else progress.last),
     )
 
@@ -95,8 +106,8 @@ def _condition(state: State, progress: Progress, holder: Holder | None) -> tuple
     if isinstance(farewell, Failed):
         where = f"rank {farewell.rank} on {farewell.host}"
         return "failed", f"{where}: {farewell.error}"
-    if state.failure:
-        return "failed", state.failure
+    if state.books.failure:
+        return "failed", state.books.failure
     if farewell is not None:
         return "stopped", farewell.reason
     return "crashed", "it ended without a word: killed, or the machine failed"
@@ -105,7 +116,7 @@ def _condition(state: State, progress: Progress, holder: Holder | None) -> tuple
 def _at_work(state: State, progress: Progress) -> list[tuple[Started, float]]:
     """What is being done, and since when; a group's second effect waits."""
     found: dict[Worker, tuple[Started, float]] = {}
-    for started in state.in_flight.values():
+    for started in state.books.in_flight.values():
         if started.effect in progress.started:
             handed_out = progress.started[started.effect]
             began = max(handed_out, progress.ended.get(started.worker, 0.0))
@@ -123,7 +134,7 @@ def _in_work(at_work: Iterable[tuple[Started, float]], now: float) -> tuple[InWo
 
 
 def _queue(state: State, *, working: bool) -> LabelQueue:
-    in_flight = state.in_flight if working else {}
+    in_flight = state.books.in_flight if working else {}
     groups = Counter(
         started.worker for started in in_flight.values() if NAMED[started.kind].word == LABELS
     )
@@ -132,51 +143,33 @@ def _queue(state: State, *, working: bool) -> LabelQueue:
 
 
 def _thresholds(state: State) -> dict[str, ThresholdNow]:
-    active, rules = state.active, state.rules
-    if active is None:
+    stage = moving_stage(state)
+    if stage is None:
         return {}
-    found = {}
-    for system in dict.fromkeys(rules.threshold_systems) or [""]:
-        estimates = active.n_estimates.get(system, 0)
-        history = active.histories.get(system, ())
-        value = Threshold(rules.threshold, history, estimates).value
-        found[system] = ThresholdNow(
-            system,
-            value,
-            estimates,
-            rules.uncertainty_warmup,
-            rules.threshold_factor,
-            rules.uncertainty_window,
-        )
-    return found
+    return {now.system: now for now in stage.thresholds(state, stage.own(state))}
 
 
 def _trajectories(
     state: State, progress: Progress, thresholds: Mapping[str, ThresholdNow]
 ) -> tuple[TrajectoryView, ...]:
-    rules = state.rules
-    if state.active is None:
-        return tuple(
-            TrajectoryView(number, "running" if md.labelled else "labelling", max(md.step, 0), None)
-            for number, md in sorted(state.initial.reference_md.items())
-        )
+    stage = moving_stage(state)
+    if stage is None:
+        return ()
     found = []
-    for number, walker in enumerate(state.active.walkers):
-        system = rules.threshold_systems[number] if rules.threshold_systems else ""
-        uncertainty, temperature = progress.measured.get(number, (None, None))
-        ended = state.stage != "active_learning"
-        status: WalkerStatus = "finished" if ended else walker.status
+    for trajectory in stage.trajectories(state, stage.own(state)):
+        threshold = thresholds.get(trajectory.system)
+        uncertainty, temperature = progress.measured.get(trajectory.number, (None, None))
         found.append(
             TrajectoryView(
-                number,
-                status,
-                walker.step,
-                rules.max_MD_steps,
+                trajectory.number,
+                trajectory.status,
+                trajectory.step,
+                trajectory.last_step,
                 uncertainty,
-                thresholds[system].value,
+                threshold.value if threshold is not None else None,
                 temperature,
-                walker.epochs_left if status == "training" else 0,
-                system,
+                trajectory.epochs_left,
+                trajectory.system,
             )
         )
     return tuple(found)
@@ -184,7 +177,7 @@ def _trajectories(
 
 def _limits(state: State, progress: Progress, clock: float) -> tuple[Limit, ...]:
     found = []
-    for what, count in numbers(state).items():
+    for what, count in progress_of(state).items():
         left = max(count.limit - count.number, 0)
         pace = progress.paces[what].per_second(clock)
         seconds = left / pace if pace else None
@@ -200,13 +193,15 @@ def _limits(state: State, progress: Progress, clock: float) -> tuple[Limit, ...]
 
 def _accuracy(state: State) -> Accuracy:
     rules = state.rules
-    members = [state.members[index] for index in delivered_members(state) if state.members]
-    initial = state.stage in ("initial_dataset", "converge_initial")
+    members = [
+        state.books.members[index] for index in delivered_members(state) if state.books.members
+    ]
+    stage = stage_of(state)
     return Accuracy(
         force_mae=_mean([member.force_mae for member in members]),
         energy_mae=_mean([member.energy_mae for member in members]),
-        target=rules.initial_target if initial else rules.desired_acc,
-        n_valid=state.n_valid,
+        target=stage.target(state) if stage is not None else rules.desired_acc,
+        n_valid=state.books.n_valid,
         min_valid=rules.min_valid_size,
     )
 

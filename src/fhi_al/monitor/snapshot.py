@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fhi_al.analysis.accounting import RankRole
-from fhi_al.procedures.state import WalkerStatus
+from fhi_al.procedures.procedure import ThresholdNow
+from fhi_al.procedures.walkers import WalkerStatus
 from fhi_al.record.events import Goal, Stage
 
 Condition = Literal["starting", "running", "stopping", "finished", "stopped", "failed", "crashed"]
@@ -52,27 +53,6 @@ class TrajectoryView:
     temperature_K: float | None = None
     epochs_left: int = 0
     system: str = ""
-
-
-@dataclass(frozen=True)
-class ThresholdNow:
-    """Above which uncertainty the reference is asked.
-
-    Attributes:
-        system: of the trajectories that have it; empty where all share one.
-        value: in eV/Å; None during the warm-up.
-        n_estimates: uncertainties so far.
-        warmup: how many there must be before there is a threshold.
-        factor: times the mean of the newest uncertainties.
-        window: how many of them are averaged.
-    """
-
-    system: str
-    value: float | None
-    n_estimates: int
-    warmup: int
-    factor: float
-    window: int
 
 
 @dataclass(frozen=True)
@@ -159,6 +139,9 @@ class Snapshot:
         silent_seconds: since its last sign of life, which comes every 20 s; None where none works.
         goal: of that command.
         stage: of the run.
+        stage_words: its name in a sentence.
+        moves: whether it moves trajectories.
+        at_most: whether it often ends before its numbers are at their limits.
         time: of this snapshot, in seconds since 1970.
         last_record: when the newest record was written, likewise.
         opened: when that command began to work, likewise.
@@ -190,6 +173,9 @@ class Snapshot:
     silent_seconds: float | None
     goal: Goal
     stage: Stage
+    stage_words: str
+    moves: bool
+    at_most: bool
     time: float
     last_record: float
     opened: float

@@ -150,8 +150,8 @@ class _DryRun:
             layout,
             digest,
             "plan",
-            needs_foundation=False,  # loaded here
-            needs_atoms=inputs.mace.architecture.atomic_energies == "auto",
+            # A pretrained model for sampling is loaded here.
+            frozenset({"atoms"} if inputs.mace.architecture.atomic_energies == "auto" else ()),
         )
 
     def _try(

@@ -15,10 +15,10 @@ from fhi_al.analysis.accounting import LABELS
 from fhi_al.planning.costs import Costs, RankSplit, WorkSizes
 from fhi_al.planning.forecast import Forecast, forecast
 from fhi_al.planning.trial import LabelTrial, ModelTrial
+from fhi_al.procedures.pipelines import words_of
 from fhi_al.procedures.rules import Rules
 from fhi_al.record.events import Opened
 from fhi_al.record.outcome import Place
-from fhi_al.record.stages import STAGES
 from fhi_al.workers.layout import Layout
 from fhi_al.workers.placement import describe_places
 
@@ -122,7 +122,7 @@ def _print_expected(trial: Trial, expected: Forecast, console: Console) -> None:
     table.add_column("stage")
     for name in ("reference calls", "wall time", "core-hours", *(["GPU-hours"] * bool(gpus))):
         table.add_column(name, justify="right")
-    rows = [(STAGES[s.stage].name, s.calls, s.wall_s) for s in expected.stages]
+    rows = [(words_of(s.stage), s.calls, s.wall_s) for s in expected.stages]
     for name, calls, wall in (*rows, ("in all", expected.calls, expected.wall_s)):
         if name == "in all":
             table.add_section()

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fhi_al.planning.costs import Costs, RankSplit, Rates, WorkSizes
-from fhi_al.procedures.active_learning import settled as active_learning_settled
 from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import finished, step, wanted
+from fhi_al.procedures.run import finished, moving_stage, step, wanted
 from fhi_al.procedures.state import State
 from fhi_al.procedures.threshold import Thresholds
 from fhi_al.record.effects import (
@@ -274,7 +273,7 @@ def forecast(
     now = startup_s
     reference_s = 0.0
     for _ in range(_MAX_EVENTS):
-        if finished(state) or state.failure:
+        if finished(state) or state.books.failure:
             break
         for effect, worker in _handed_out(state, held, depth, groups):
             state = step(state, Started(effect.id, worker, type(effect).__name__))
@@ -304,7 +303,7 @@ def forecast(
         stages=list(stages.values()),
         busy_s=dict(busy),
         reference_share=reference_s / (len(split.groups) * wall),
-        train_size=state.train_size,
+        train_size=state.books.train_size,
         md_steps=waiter.md_steps,
         limited_by=_why_it_ends(state),
     )
@@ -317,9 +316,9 @@ def _handed_out(
     chosen: list[tuple[Effect, Worker]] = []
     taken = Counter(held)
     for effect in wanted(state):
-        if effect.id in state.in_flight:
+        if effect.id in state.books.in_flight:
             continue
-        if not state.rules.asynchronous and (chosen or state.in_flight):
+        if not state.rules.asynchronous and (chosen or state.books.in_flight):
             break
         computed = role_of(effect) == "reference"
         worker = min(groups if computed else [_ML], key=lambda one: taken[one])
@@ -330,8 +329,7 @@ def _handed_out(
 
 
 def _why_it_ends(state: State) -> str:
-    if state.failure:
-        return state.failure
-    if state.active is not None and active_learning_settled(state) and state.active.reason:
-        return state.active.reason
-    return ""
+    if state.books.failure:
+        return state.books.failure
+    stage = moving_stage(state)
+    return (stage.reason(stage.own(state)) if stage is not None else None) or ""

@@ -6,7 +6,7 @@ from bisect import insort
 from collections.abc import Sequence
 from statistics import median
 
-from fhi_al.procedures.state import Rejection, State
+from fhi_al.procedures.state import Books, State
 from fhi_al.record.events import Died, Event, Labelled, LabelRejected, Retried
 
 FEWEST = 3
@@ -23,15 +23,16 @@ def judged(state: State, event: Event) -> Event:
     """See whether a label may enter the datasets; an outlier is as good as rejected.
 
     Args:
-        state: before the event; its list of energies takes the label's.
+        state: before the event; the energies in its books take the label's.
         event: any.
 
     Returns:
         The event, or, in place of an outlier's `Labelled`, the rejection.
     """
-    if not isinstance(event, Labelled) or event.n_atoms == 0 or _is_isolated(state, event.key):
+    books = state.books
+    if not isinstance(event, Labelled) or event.n_atoms == 0 or event.key in books.apart:
         return event
-    energies = state.energies.setdefault(event.formula, [])
+    energies = books.energies.setdefault(event.formula, [])
     allowed = state.rules.max_energy_deviation_eV_per_atom * event.n_atoms
     reason = outlier(energies, event.energy, allowed)
     # An outlier counts, so that a set that has moved on is not measured by its beginning.
@@ -72,16 +73,17 @@ def died(state: State, event: Died) -> LabelRejected | None:
     """Count a death of the library.
 
     Args:
-        state: its `deaths` take the event.
+        state: its books take the event.
         event: the death.
 
     Returns:
         The rejection of a structure that has killed the library often enough, or None.
     """
-    marks = state.deaths.get(event.key, [])
-    if event.key in state.outcomes or event.mark in marks:
+    books = state.books
+    marks = books.deaths.get(event.key, [])
+    if event.key in books.outcomes or event.mark in marks:
         return None
-    marks = state.deaths[event.key] = [*marks, event.mark]
+    marks = books.deaths[event.key] = [*marks, event.mark]
     if len(marks) < state.rules.max_label_starts:
         return None
     reason = (
@@ -98,47 +100,15 @@ def died(state: State, event: Died) -> LabelRejected | None:
     )
 
 
-def retry(state: State, event: Retried) -> None:
+def retry(books: Books, event: Retried) -> None:
     """Forget the rejections of structures, so that they are wanted again.
 
     Args:
-        state: before the event.
+        books: before the event.
         event: names the structures.
     """
     for key in event.keys:
-        if state.rejected.pop(key, None) is not None and not _is_isolated(state, key):
-            del state.outcomes[key]
-            state.n_rejected -= 1
-            state.retries[key] = None
-
-
-def rejection(state: State, event: LabelRejected) -> Rejection:
-    """Put down what is known of a structure that gets no label.
-
-    Args:
-        state: before the procedures have taken the event.
-        event: the rejection.
-    """
-    about = Rejection(event.kind, event.reason, event.attempts)
-    for geometry, md in state.initial.reference_md.items():
-        if event.key == md.key:
-            about = Rejection(event.kind, event.reason, event.attempts, geometry, md.step)
-    if state.active is None:
-        return about
-    waiting = [walker.candidate for walker in state.active.walkers if walker.candidate]
-    for candidate in (*waiting, *state.active.audits.values()):
-        if candidate.key == event.key:
-            return Rejection(
-                kind=event.kind,
-                reason=event.reason,
-                attempts=event.attempts,
-                trajectory=candidate.trajectory,
-                step=candidate.step,
-                uncertainty=candidate.uncertainty,
-                threshold=candidate.threshold,
-            )
-    return about
-
-
-def _is_isolated(state: State, key: str) -> bool:
-    return state.atoms.spins is not None and key in state.atoms.spins
+        if books.rejected.pop(key, None) is not None and key not in books.apart:
+            del books.outcomes[key]
+            books.n_rejected -= 1
+            books.retries[key] = None

@@ -1,48 +1,18 @@
-"""The whole run as one state machine: which stage it is in, and what comes next."""
+"""A procedure as one state machine: which stage it is in, and what comes next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from types import ModuleType
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from fhi_al.procedures import (
-    active_learning,
-    atomic_energies,
-    convergence,
-    initial_dataset,
-    recalculation,
-)
-from fhi_al.procedures.rejections import died, judged, rejection, retry
+from fhi_al.procedures import books
+from fhi_al.procedures.pipelines import PIPELINES
+from fhi_al.procedures.procedure import Procedure, Stage
 from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.state import State
-from fhi_al.procedures.stop import too_many_failures
-from fhi_al.record.effects import Calculate, Effect, Evaluate, Export, Import
-from fhi_al.record.events import (
-    Advanced,
-    Closed,
-    Died,
-    Evaluated,
-    Event,
-    Exported,
-    Failed,
-    Imported,
-    Labelled,
-    LabelRejected,
-    Opened,
-    Retried,
-    Stage,
-    Started,
-    Trained,
-)
-
-_PROCEDURES: dict[Stage, ModuleType] = {
-    "recalculation": recalculation,
-    "atomic_energies": atomic_energies,
-    "initial_dataset": initial_dataset,
-    "converge_initial": convergence,
-    "active_learning": active_learning,
-    "convergence": convergence,
-}
+from fhi_al.procedures.state import DONE, Origin, State
+from fhi_al.procedures.stop import Count
+from fhi_al.record.effects import Calculate, Effect, Evaluate, Export
+from fhi_al.record.events import Event, Labelled, LabelRejected, Opened
 
 
 def fold(events: Iterable[Event]) -> State | None:
@@ -57,186 +27,199 @@ def step(state: State | None, event: Event) -> State:
     """Take one event into the state, in place.
 
     Raises:
-        ValueError: the first event is not `Opened`.
+        ValueError: the first event is not `Opened`, or the procedure is unknown.
     """
     if isinstance(event, Opened):
         state = _opened(state, event)
     elif state is None:
         raise ValueError(f"a journal begins with Opened, not {type(event).__name__}")
-    elif isinstance(event, Started):
-        state.in_flight[event.effect] = event
-    elif isinstance(event, Died):
-        if (rejected := died(state, event)) is not None:
-            _take(state, rejected)
-    elif isinstance(event, Retried):
-        retry(state, event)
-    elif not isinstance(event, (Closed, Failed)):
-        state.in_flight.pop(event.effect, None)
-        _take(state, judged(state, event))
+    elif (taken := books.entered(state, event)) is not None:
+        _take(state, taken)
+    if state.stage == DONE:
+        _reopen(state)
     while _next_stage(state):
         pass
     return state
 
 
-def _take(state: State, event: Event) -> None:
-    """Take an outcome into the books and into the stage that it belongs to."""
-    _count(state, event)
-    if state.stage in _PROCEDURES:
-        _PROCEDURES[state.stage].step(state, event)
-    if isinstance(event, Labelled | LabelRejected) and event.key in state.retries:
-        del state.retries[event.key]
-        if isinstance(event, Labelled):
-            _adopt(state, event.key)
+def procedure_of(state: State) -> Procedure:
+    """The procedure of the command that was started last."""
+    return PIPELINES[state.goal]
 
 
-def _adopt(state: State, key: str) -> None:
-    """Take the label of a retried structure into the datasets; no trajectory waits for it."""
-    if state.stage == "initial_dataset":
-        initial_dataset.take(state, key)
-    elif state.active is not None:
-        active_learning.take(state, state.active, key)
+def stage_of(state: State) -> Stage[Any] | None:
+    """The stage that the run is in; None at the end of the procedure."""
+    own = procedure_of(state).stage(state.stage)
+    return own or next(filter(None, (p.stage(state.stage) for p in PIPELINES.values())), None)
 
 
-def _retries(state: State) -> list[Effect]:
-    """Rejected structures that are to be tried again, while there are datasets to be made."""
-    ended = state.initial.reason if state.active is None else state.active.reason
-    if ended or state.stage not in ("initial_dataset", "active_learning"):
-        return []
-    return [Calculate(id=f"label-{key}", key=key, purpose="candidate") for key in state.retries]
+def stage_words(state: State) -> str:
+    """The stage that the run is in, in a sentence."""
+    stage = stage_of(state)
+    return stage.words if stage is not None else DONE
 
 
-def _opened(state: State | None, event: Opened) -> State:
-    rules = Rules.from_json(event.settings)
-    if state is None:
-        state = State(rules=rules, goal=event.goal, stage="initial_dataset")
-        state.train_sizes = [0] * rules.ensemble_size
-        if event.goal == "recalculate":
-            state.stage = "recalculation"
-        elif event.goal == "atomic_energies" or rules.auto_atomic_energies:
-            state.stage = "atomic_energies"
-        elif event.goal == "active_learning":
-            state.stage = "import"
-    state.rules, state.goal, state.elements = rules, event.goal, event.elements
-    # What was in work when the last command ended is wanted again, or not, by the state alone.
-    state.in_flight.clear()
-    state.failure = None
-    if state.active is not None:
-        active_learning.take_over(state)
-    return state
+def progress_of(state: State) -> dict[str, Count]:
+    """The numbers that end the present stage; see `Stage.progress`."""
+    stage = stage_of(state)
+    return stage.progress(state, stage.own(state)) if stage is not None else {}
 
 
-def _count(state: State, event: Event) -> None:
-    """Keep the books that all stages share."""
-    if isinstance(event, Labelled | LabelRejected):
-        state.deaths.pop(event.key, None)
-    if isinstance(event, Labelled):
-        state.outcomes[event.key] = True
-    elif isinstance(event, LabelRejected):
-        state.outcomes[event.key] = False
-        state.n_rejected += 1
-        state.rejected[event.key] = rejection(state, event)
-        state.failure = too_many_failures(state)
-    elif isinstance(event, Trained):
-        state.n_trained += 1
-        state.weights, state.members = event.weights, event.members
-    elif isinstance(event, Advanced):
-        state.n_advanced += 1
-    elif isinstance(event, Evaluated):
-        state.errors, state.evaluated = event.errors, state.weights
-    elif isinstance(event, Exported):
-        state.exported[state.stage] = event.files
-    elif isinstance(event, Imported):
-        state.imported = True
-        state.weights = event.weights
-        for entry in event.entries:
-            state.outcomes[entry.key] = True
-            state.add(entry)
+def moving_stage(state: State) -> Stage[Any] | None:
+    """The newest stage that has trajectories, or None."""
+    return next((stage for stage in reversed([*begun(state)]) if stage.moves), None)
 
 
-def _next_stage(state: State) -> bool:
-    """Go to the next stage if this one is over; whether it did."""
-    rules, stage = state.rules, state.stage
-    following: Stage | None = None
-    if stage == "atomic_energies" and state.atomic_energies is not None:
-        if state.goal == "atomic_energies":
-            following = "done"
-        else:
-            following = "import" if state.goal == "active_learning" else "initial_dataset"
-    elif stage == "import" and state.imported:
-        # Data without models: train them on it as on an initial dataset.
-        trained = state.weights and not rules.converge_imported
-        following = "active_learning" if trained else "converge_initial"
-    elif stage == "initial_dataset" and initial_dataset.settled(state):
-        if rules.converge_initial:
-            following = "converge_initial"
-        elif stage in state.exported:
-            following = "active_learning"
-    elif stage == "converge_initial" and stage in state.exported:
-        following = "active_learning"
-    elif stage == "active_learning" and active_learning.settled(state):
-        if rules.converge_al:
-            following = "convergence"
-        elif stage in state.exported:
-            following = "done"
-    elif stage == "convergence" and stage in state.exported:
-        following = "done"
-    if following is None:
-        return False
-    state.stage = following
-    if following == "active_learning":
-        active_learning.begin(state)
-    elif following in ("converge_initial", "convergence"):
-        convergence.begin(state)
-    return True
+def name_of(state: State, key: str) -> str | None:
+    """What a structure is, where a stage has a name for it."""
+    names = (stage.name_of(stage.own(state), key) for stage in begun(state))
+    return next((name for name in names if name is not None), None)
 
 
-def wanted(state: State) -> list[Effect]:
-    """The effects that should be running now, the most urgent first."""
-    if finished(state) or state.failure:
-        return []
-    if state.stage == "import":
-        return [Import(id="import", atomic_energies=state.given_energies)]
-    effects: list[Effect] = [*_retries(state), *_PROCEDURES[state.stage].wanted(state)]
-    if state.deaths and (
-        suspects := [e for e in effects if isinstance(e, Calculate) and e.key in state.deaths]
-    ):
-        # Alone: whatever dies with it now, dies of it.
-        return [suspects[0]]
-    return effects or (_delivery(state) if _worked_out(state) else [])
+def remaining(state: State) -> str:
+    """What a new label is to the present stage, in words; see `Stage.remaining`."""
+    stage = stage_of(state)
+    if stage is None:
+        return f"{len(state.books.entries)} in all"
+    return stage.remaining(state, stage.own(state))
 
 
-def _worked_out(state: State) -> bool:
-    """Whether the stage has nothing left to do but to deliver its result."""
-    if state.stage == "initial_dataset":
-        return initial_dataset.settled(state)
-    if state.stage == "active_learning":
-        return active_learning.settled(state)
-    return state.convergence is not None and state.convergence.reason is not None
+def needed_resources(state: State) -> frozenset[str]:
+    """What the present stage's work needs besides the committee; see `Stage.resources`."""
+    stage = stage_of(state)
+    return stage.resources(state) if stage is not None else frozenset()
 
 
-def _delivery(state: State) -> list[Effect]:
-    """When a stage's work is done: measure the errors, then write the files."""
-    assert state.weights is not None
-    if state.evaluated != state.weights:
-        everyone = tuple(range(state.rules.ensemble_size))
-        return [Evaluate(f"evaluate-{state.stage}", state.weights, everyone, state.entries)]
-    members = delivered_members(state)
-    return [Export(f"export-{state.stage}", state.stage, state.weights, members, state.entries)]
+def unfinished_before(state: State, goal: str) -> Procedure | None:
+    """The procedure that another command has begun, and must bring to its end before this goal."""
+    stage, first = stage_of(state), PIPELINES.get(PIPELINES[goal].after)
+    if first is None or stage is None or state.goal == goal:
+        return None
+    return first if first.stage(stage.name) is not None and not state.books.imported else None
 
 
-def delivered_members(state: State) -> tuple[int, ...]:
-    """The members whose models the user gets."""
-    if state.stage in ("convergence", "done") and state.convergence is not None:
-        return state.convergence.members
-    return tuple(range(state.rules.ensemble_size))
+def begun(state: State) -> Iterator[Stage[Any]]:
+    """The stages that have a part of the state, in order."""
+    return (stage for stage in procedure_of(state).stages if stage.name in state.stages)
 
 
 def finished(state: State) -> bool:
     """Whether the command's goal is reached."""
-    if state.goal == "recalculate":
-        return recalculation.settled(state)
-    if state.goal == "atomic_energies":
-        return state.atomic_energies is not None
-    if state.goal == "initial_dataset":
-        return state.stage in ("active_learning", "convergence", "done")
-    return state.stage == "done"
+    return state.stage == DONE
+
+
+def wanted(state: State) -> list[Effect]:
+    """The effects that should be running now, the most urgent first."""
+    stage = stage_of(state)
+    if stage is None or state.books.failure:
+        return []
+    own = stage.own(state)
+    effects: list[Effect] = [*_retries(state, stage), *stage.wanted(state, own)]
+    if state.books.deaths and (
+        suspects := [e for e in effects if isinstance(e, Calculate) and e.key in state.books.deaths]
+    ):
+        # Alone: whatever dies with it now, dies of it.
+        return [suspects[0]]
+    if effects or not stage.settled(state, own) or not stage.delivers(state):
+        return effects
+    return _delivery(state, stage)
+
+
+def delivered_members(state: State) -> tuple[int, ...]:
+    """The members whose models the user gets: those of the newest stage that says so."""
+    members = tuple(range(state.rules.ensemble_size))
+    for stage in begun(state):
+        members = stage.delivered(state, stage.own(state))
+    return members
+
+
+def _opened(state: State | None, event: Opened) -> State:
+    rules = Rules.from_json(event.settings)
+    if event.goal not in PIPELINES:
+        raise ValueError(f"unknown procedure {event.goal!r}")
+    if state is None:
+        state = State(rules=rules, goal=event.goal)
+        state.books.train_sizes = [0] * rules.ensemble_size
+    state.rules, state.goal, state.elements = rules, event.goal, event.elements
+    # What was in work when the last command ended is wanted again, or not, by the state alone.
+    state.books.in_flight.clear()
+    state.books.failure = None
+    procedure, stage = procedure_of(state), stage_of(state)
+    following = procedure.following(state)
+    # Another command may have begun a stage that this one doesn't know: what comes before the
+    # stages of this one is brought to its end, what comes after them waits for that command.
+    if stage is None or (following is None and procedure.stage(stage.name) is None):
+        _enter(state, following)
+    else:
+        stage.resume(state, stage.own(state))
+    return state
+
+
+def _take(state: State, event: Event) -> None:
+    """Take an outcome into the books and into the stage that it belongs to."""
+    stage = stage_of(state)
+    key = event.key if isinstance(event, Labelled | LabelRejected) else None
+    books.count(state, event, _origin(state, key))
+    if stage is not None:
+        stage.step(state, stage.own(state), event)
+    if key in state.books.retries:
+        del state.books.retries[key]
+        if isinstance(event, Labelled) and stage is not None:
+            stage.adopt(state, stage.own(state), event.key)
+
+
+def _origin(state: State, key: str | None) -> Origin:
+    if key is not None:
+        for stage in begun(state):
+            if (origin := stage.origin(stage.own(state), key)) is not None:
+                return origin
+    return Origin()
+
+
+def _retries(state: State, stage: Stage[Any]) -> list[Effect]:
+    """Rejected structures that are to be tried again, while there are datasets to be made."""
+    if not stage.open_to_retries(stage.own(state)):
+        return []
+    return [
+        Calculate(id=f"label-{key}", key=key, purpose="candidate") for key in state.books.retries
+    ]
+
+
+def _next_stage(state: State) -> bool:
+    """Go to the next stage if this one is over; whether it did."""
+    stage = stage_of(state)
+    if stage is None or not stage.settled(state, stage.own(state)):
+        return False
+    if stage.delivers(state) and stage.name not in state.books.exported:
+        return False
+    state.passed.append(stage.name)
+    _enter(state, procedure_of(state).following(state))
+    return True
+
+
+def _reopen(state: State) -> None:
+    """Go back to a stage that has work again, after the procedure was at its end."""
+    for stage in begun(state):
+        if stage.reopens(state, stage.own(state)):
+            state.passed.remove(stage.name)
+            state.stage = stage.name
+            return
+
+
+def _enter(state: State, stage: Stage[Any] | None) -> None:
+    state.stage = DONE if stage is None else stage.name
+    if stage is not None and stage.name not in state.stages:
+        state.stages[stage.name] = stage.begin(state)
+    elif stage is not None:
+        stage.resume(state, stage.own(state))
+
+
+def _delivery(state: State, stage: Stage[Any]) -> list[Effect]:
+    """When a stage's work is done: measure the errors, then write the files."""
+    own = state.books
+    assert own.weights is not None
+    if own.evaluated != own.weights:
+        everyone = tuple(range(state.rules.ensemble_size))
+        return [Evaluate(f"evaluate-{stage.name}", own.weights, everyone, own.entries)]
+    members = stage.delivered(state, stage.own(state))
+    return [Export(f"export-{stage.name}", stage.name, own.weights, members, own.entries)]

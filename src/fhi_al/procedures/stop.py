@@ -7,17 +7,17 @@ registry of a stage.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fhi_al.record.registry import Choice, Registry
 
 if TYPE_CHECKING:
-    from fhi_al.procedures.rules import Rules
     from fhi_al.procedures.state import State
 
-Criterion = Callable[["State", "Rules"], str | None]
+Criterion = Callable[["State", Any], str | None]
+"""Asked with the state, and with what the stage owns of it."""
 
 
 @dataclass(frozen=True)
@@ -52,38 +52,38 @@ class StopCriterion(Choice[Criterion]):
     by_default: bool = False
     sure: bool = False
     counts: str = ""
-    count: Callable[[State, Rules], Count | None] = lambda state, rules: None
+    count: Callable[[State, Any], Count | None] = lambda state, own: None
 
 
 # --- the initial dataset -----------------------------------------------------------------------
 
 
-def initial_accuracy(state: State, rules: Rules) -> str | None:
+def initial_accuracy(state: State, own: Any) -> str | None:
     """The committee is good enough to start active learning with."""
-    mae = state.force_mae()
-    if mae is None or state.n_valid < rules.min_valid_size or mae > rules.initial_target:
+    rules, books = state.rules, state.books
+    mae = books.force_mae
+    if mae is None or books.n_valid < rules.min_valid_size or mae > rules.initial_target:
         return None
     return f"the force MAE of {1000 * mae:.1f} meV/Å reached initial_accuracy_factor * desired_acc"
 
 
-def initial_epochs(state: State, rules: Rules) -> str | None:
+def initial_epochs(state: State, own: Any) -> str | None:
     """The initial training has taken as many epochs as it may."""
-    if state.initial.epochs < rules.max_initial_epochs:
-        return None
-    return f"max_initial_epochs ({rules.max_initial_epochs}) is reached"
+    limit = state.rules.max_initial_epochs
+    return f"max_initial_epochs ({limit}) is reached" if own.epochs >= limit else None
 
 
-def initial_set_size(state: State, rules: Rules) -> str | None:
+def initial_set_size(state: State, own: Any) -> str | None:
     """The initial dataset is as large as it may get, and trained on."""
-    limit, initial = rules.max_initial_set_size, state.initial
-    if limit is None or initial.n_sampled < limit or initial.trained < initial.sampled:
+    limit = state.rules.max_initial_set_size
+    if limit is None or own.n_sampled < limit or own.trained < own.sampled:
         return None
     return f"the initial dataset reached max_initial_set_size ({limit})"
 
 
-def _initial_structures(state: State, rules: Rules) -> Count | None:
-    limit = rules.max_initial_set_size
-    return None if limit is None else Count(len(state.entries), limit, last=False)
+def _initial_structures(state: State, own: Any) -> Count | None:
+    limit = state.rules.max_initial_set_size
+    return None if limit is None else Count(len(state.books.entries), limit, last=False)
 
 
 INITIAL_STOP_CRITERIA = Registry[StopCriterion](
@@ -101,7 +101,7 @@ INITIAL_STOP_CRITERIA = Registry[StopCriterion](
             by_default=True,
             sure=True,
             counts="epochs",
-            count=lambda state, rules: Count(state.initial.epochs, rules.max_initial_epochs),
+            count=lambda state, own: Count(own.epochs, state.rules.max_initial_epochs),
         ),
         "set_size": StopCriterion(
             initial_set_size,
@@ -118,33 +118,33 @@ INITIAL_STOP_CRITERIA = Registry[StopCriterion](
 # --- active learning ---------------------------------------------------------------------------
 
 
-def accuracy(state: State, rules: Rules) -> str | None:
+def accuracy(state: State, own: Any) -> str | None:
     """The committee is as good as asked for, on enough structures to tell."""
-    mae = state.force_mae()
-    if mae is None or state.n_valid < rules.min_valid_size or mae > rules.desired_acc:
+    rules, books = state.rules, state.books
+    mae = books.force_mae
+    if mae is None or books.n_valid < rules.min_valid_size or mae > rules.desired_acc:
         return None
     return f"the force MAE of {1000 * mae:.1f} meV/Å reached desired_acc"
 
 
-def set_size(state: State, rules: Rules) -> str | None:
+def set_size(state: State, own: Any) -> str | None:
     """The training set is as large as it may get."""
-    if state.train_size < rules.max_set_size:
+    limit = state.rules.max_set_size
+    if state.books.train_size < limit:
         return None
-    return f"the training set reached max_set_size ({rules.max_set_size})"
+    return f"the training set reached max_set_size ({limit})"
 
 
-def trajectories_ended(state: State, rules: Rules) -> str | None:
+def trajectories_ended(state: State, own: Any) -> str | None:
     """Every trajectory is at its last step."""
-    if state.active is None or any(w.status != "finished" for w in state.active.walkers):
+    if any(walker.status != "finished" for walker in own.walkers):
         return None
-    return f"all trajectories reached max_MD_steps ({rules.max_MD_steps})"
+    return f"all trajectories reached max_MD_steps ({state.rules.max_MD_steps})"
 
 
-def _md_steps(state: State, rules: Rules) -> Count | None:
-    if state.active is None:
-        return None
-    walkers = state.active.walkers
-    return Count(sum(w.step for w in walkers), len(walkers) * rules.max_MD_steps)
+def _md_steps(state: State, own: Any) -> Count:
+    steps = sum(walker.step for walker in own.walkers)
+    return Count(steps, len(own.walkers) * state.rules.max_MD_steps)
 
 
 STOP_CRITERIA = Registry[StopCriterion](
@@ -162,7 +162,7 @@ STOP_CRITERIA = Registry[StopCriterion](
             settings=("max_set_size",),
             by_default=True,
             counts="training set",
-            count=lambda state, rules: Count(state.train_size, rules.max_set_size),
+            count=lambda state, own: Count(state.books.train_size, state.rules.max_set_size),
         ),
         "trajectories": StopCriterion(
             trajectories_ended,
@@ -179,29 +179,23 @@ STOP_CRITERIA = Registry[StopCriterion](
 # --- convergence -------------------------------------------------------------------------------
 
 
-def no_improvement(state: State, rules: Rules) -> str | None:
+def no_improvement(state: State, own: Any) -> str | None:
     """Epochs don't help any more, for none of the members that are converged."""
-    if state.convergence is None or not state.members:
+    patience, members = state.rules.final_patience, state.books.members
+    if not members or min(members[member].stale_epochs for member in own.members) < patience:
         return None
-    stale = [state.members[member].stale_epochs for member in state.convergence.members]
-    if min(stale) < rules.final_patience:
-        return None
-    return f"no improvement in {rules.final_patience} epochs (patience)"
+    return f"no improvement in {patience} epochs (patience)"
 
 
-def final_epochs(state: State, rules: Rules) -> str | None:
+def final_epochs(state: State, own: Any) -> str | None:
     """The convergence has taken as many epochs as it may."""
-    if state.convergence is None or state.convergence.epochs < rules.max_final_epochs:
-        return None
-    return f"max_final_epochs ({rules.max_final_epochs}) is reached"
+    limit = state.rules.max_final_epochs
+    return f"max_final_epochs ({limit}) is reached" if own.epochs >= limit else None
 
 
-def _final_epochs(state: State, rules: Rules) -> Count | None:
-    own = state.convergence
-    if own is None:
-        return None
+def _final_epochs(state: State, own: Any) -> Count:
     # Epochs of one kind of training: the last ones tell best.
-    return Count(own.epochs, rules.max_final_epochs, own.seconds_per_epoch)
+    return Count(own.epochs, state.rules.max_final_epochs, own.seconds_per_epoch)
 
 
 CONVERGE_STOP_CRITERIA = Registry[StopCriterion](
@@ -233,31 +227,34 @@ def defaults(criteria: Registry[StopCriterion]) -> tuple[str, ...]:
     return tuple(name for name, criterion in criteria.items() if criterion.by_default)
 
 
-def chosen(state: State) -> Iterator[StopCriterion]:
-    """Those that may end the present stage."""
-    rules = state.rules
-    if state.stage == "initial_dataset":
-        return (INITIAL_STOP_CRITERIA[name] for name in rules.initial_stop_when)
-    if state.stage == "active_learning":
-        return (STOP_CRITERIA[name] for name in rules.stop_when)
-    if state.stage in ("converge_initial", "convergence"):
-        return (CONVERGE_STOP_CRITERIA[name] for name in rules.converge_stop_when)
-    return iter(())
+def first_reason(criteria: Iterable[StopCriterion], state: State, own: Any) -> str | None:
+    """The reason of the first criterion that ends a stage; None: it goes on.
+
+    Args:
+        criteria: that count.
+        state: of the run.
+        own: what the stage owns of it.
+    """
+    return next(filter(None, (criterion.load()(state, own) for criterion in criteria)), None)
 
 
-def first_reason(state: State) -> str | None:
-    """The reason of the first criterion that ends the present stage; None: it goes on."""
-    return next(filter(None, (c.load()(state, state.rules) for c in chosen(state))), None)
+def counts(criteria: Iterable[StopCriterion], state: State, own: Any) -> dict[str, Count]:
+    """The numbers of which one ends a stage when it reaches its limit, by what they count.
+
+    The arguments are those of `first_reason`.
+    """
+    found = ((criterion.counts, criterion.count(state, own)) for criterion in criteria)
+    return {what: count for what, count in found if count is not None}
 
 
 def too_many_failures(state: State) -> str | None:
     """The reference fails too often for the run to make sense."""
     # A structure may fail more than once, as the first one of ab initio MD does.
-    tried = len(state.outcomes) - len(state.rejected) + state.n_rejected
-    if tried < 10 or state.n_rejected <= state.rules.max_failed_fraction * tried:
+    tried = len(state.books.outcomes) - len(state.books.rejected) + state.books.n_rejected
+    if tried < 10 or state.books.n_rejected <= state.rules.max_failed_fraction * tried:
         return None
     return (
-        f"{state.n_rejected} of {tried} reference calculations failed, more than "
+        f"{state.books.n_rejected} of {tried} reference calculations failed, more than "
         f"max_failed_fraction ({state.rules.max_failed_fraction:g}) allows: {_kinds(state)}. The "
         "log and rejected.xyz beside the datasets give each reason; check control.in and the "
         "REFERENCE settings (scf_rescue names others to be tried), or whether the structures make "
@@ -266,5 +263,5 @@ def too_many_failures(state: State) -> str | None:
 
 
 def _kinds(state: State) -> str:
-    kinds = Counter(about.kind for about in state.rejected.values())
+    kinds = Counter(about.kind for about in state.books.rejected.values())
     return ", ".join(f"{n} by {kind}" for kind, n in kinds.most_common())

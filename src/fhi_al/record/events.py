@@ -12,17 +12,12 @@ from typing import Any, Literal, TypeAlias
 
 from fhi_al.record.outcome import Outcome, Place, Worker
 
-Goal = Literal["run", "initial_dataset", "active_learning", "atomic_energies", "recalculate"]
-Stage = Literal[
-    "recalculation",
-    "atomic_energies",
-    "import",
-    "initial_dataset",
-    "converge_initial",
-    "active_learning",
-    "convergence",
-    "done",
-]
+Goal: TypeAlias = str
+"""Name of a procedure, a key of `PIPELINES`."""
+
+Stage: TypeAlias = str
+"""Name of a stage of a procedure."""
+
 Split = Literal["train", "valid", "audit"]
 Purpose = Literal["atom", "md", "initial", "candidate", "audit", "dataset"]
 RejectionKind = Literal["scf", "integrity", "outlier", "library death"]

@@ -11,6 +11,7 @@ from typing import Any
 from fhi_al.md.barostats import BAROSTATS
 from fhi_al.md.thermostats import THERMOSTATS
 from fhi_al.md.uncertainty import UNCERTAINTIES
+from fhi_al.procedures.run import begun
 from fhi_al.procedures.samplings import sampling
 from fhi_al.report.citations import reference
 from fhi_al.report.story import Story
@@ -66,8 +67,8 @@ def _initial(story: Story) -> Iterator[str]:
     inputs = story.last.inputs
     n_initial = sum(answer.candidate is None for answer in story.answers)
     if not n_initial:
-        if story.state.imported:
-            n_given = len({entry.key for entry in story.state.entries}) - len(story.answers)
+        if story.state.books.imported:
+            n_given = len({entry.key for entry in story.state.books.entries}) - len(story.answers)
             yield f"The run began with {max(n_given, 0)} structures of an earlier dataset."
         return
     active = _section(inputs, "ACTIVE_LEARNING")
@@ -92,12 +93,14 @@ def _learning(story: Story) -> Iterator[str]:
         "values; structures above were computed with the reference, and the models trained on."
     )
     state = story.state
-    n_train = len({e.key for e in state.entries if e.split == "train"})
-    yield (f"The dataset has {n_train} structures for training and {state.n_valid} for validation.")
-    if state.convergence is not None and state.stage in ("convergence", "done"):
-        which = "The best member" if rules.converge_best else "All members"
-        data = "all of it" if rules.converge_on == "union" else "their own share of it"
-        yield f"{which} at the end was trained to convergence on {data}."
+    n_train = len({e.key for e in state.books.entries if e.split == "train"})
+    yield (
+        f"The dataset has {n_train} structures for training and {state.books.n_valid} for "
+        "validation."
+    )
+    for stage in begun(state):
+        if sentence := stage.in_methods(state):
+            yield sentence
 
 
 def _section(inputs: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from fhi_al import __version__
 from fhi_al.analysis.finished_run import FinishedRun
 from fhi_al.analysis.summary import summarise
+from fhi_al.procedures.run import finished
 from fhi_al.procedures.samplings import SAMPLINGS
 from fhi_al.record.files import write_text
 from fhi_al.settings.reference import ENGINE_PACKAGES
@@ -46,7 +47,7 @@ def describe(run: FinishedRun, models: Sequence[Converted]) -> dict[str, Any]:
     return {
         "name": inputs.get("GENERAL.name_exp", models[0].source.stem),
         "written": time.strftime("%Y-%m-%d"),
-        "run_finished": run.state.stage == "done",
+        "run_finished": finished(run.state),
         "stage": run.delivered_stage,
         "files": [
             {

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from fhi_al.procedures.pipelines import words_of
 from fhi_al.record.events import Candidate, Stage
-from fhi_al.record.stages import STAGES
 from fhi_al.report.charts import (
     MOST_POINTS,
     Axis,
@@ -74,7 +74,7 @@ def learning_curve(story: Story) -> Chart | None:
         for stage, color in _COLORS.items():
             mine = np.array([lesson.stage == stage for lesson in story.lessons])
             if mine.any():
-                series.append(Points(calls[mine], means[mine], STAGES[stage].name, color, size=6))
+                series.append(Points(calls[mine], means[mine], words_of(stage), color, size=6))
         if attribute == "force_maes":
             series.append(Level(target, f"target ({target:g} meV/Å)", "red"))
         panels.append(
@@ -130,7 +130,7 @@ def _both(pair: tuple[Candidate, float]) -> tuple[float, float]:
 
 def sets(story: Story) -> Chart | None:
     """How the datasets grew, and what they are made of."""
-    if not story.state.entries and not any(size.rejected for size in story.sizes):
+    if not story.state.books.entries and not any(size.rejected for size in story.sizes):
         return None
     calls = array(size.calls for size in story.sizes)
     series: list[Series] = []
@@ -156,7 +156,7 @@ def _n_systems(story: Story) -> int:
 
 
 def _origins(story: Story) -> Panel:
-    splits = {entry.key: entry.split for entry in story.state.entries}
+    splits = {entry.key: entry.split for entry in story.state.books.entries}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     several = _n_systems(story) > 1
     known = set()
@@ -166,11 +166,11 @@ def _origins(story: Story) -> Panel:
         if several and answer.formula:
             rows.append(answer.formula)
         known.add(answer.key)
-        use = "rejected" if answer.key in story.state.rejected else splits.get(answer.key)
+        use = "rejected" if answer.key in story.state.books.rejected else splits.get(answer.key)
         if use is not None:
             for row in rows:
                 counts[row][use] += 1
-    for entry in story.state.entries:
+    for entry in story.state.books.entries:
         if entry.key not in known:
             counts["imported"][entry.split] += 1
     order = [row for row in ("imported", *_ORIGINS.values()) if row in counts]
@@ -185,7 +185,7 @@ def _origins(story: Story) -> Panel:
 
 def energies(story: Story) -> Chart | None:
     """Energies of all labels, and of the rejected structures among them."""
-    rejected = story.state.rejected
+    rejected = story.state.books.rejected
     known = [answer for answer in story.answers if answer.energy is not None]
     if not known:
         return None
@@ -251,7 +251,7 @@ def _energies_panel(
     lowest = min((heights[answer.key] for answer in (*good, *bad)), default=0.0)
     for name, symbol, some in marks:
         if some:
-            reasons = [story.state.rejected[answer.key].reason for answer in some]
+            reasons = [story.state.books.rejected[answer.key].reason for answer in some]
             series.append(
                 Points(
                     array(answer.calls for answer in some),

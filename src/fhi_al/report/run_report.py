@@ -16,12 +16,12 @@ from fhi_al.analysis.scores import all_scores, calibration
 from fhi_al.analysis.summary import Summary, summarise
 from fhi_al.errors import FhiAlError, InputError
 from fhi_al.folder.run_folder import PREDICTIONS, RunFolder
+from fhi_al.procedures.pipelines import words_of
 from fhi_al.procedures.run import finished, fold
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Opened
 from fhi_al.record.files import write_text
 from fhi_al.record.journal import Record, read_journal
-from fhi_al.record.stages import STAGES
 from fhi_al.report import to_matplotlib
 from fhi_al.report.charts import Chart
 from fhi_al.report.citations import cited
@@ -146,11 +146,11 @@ def _predictions(
     directory: Path, results: Path, opened: Opened, state: State, *, predict: bool
 ) -> Mapping[str, Predictions]:
     """What the models say about the validation and the test set: as kept, or computed now."""
-    if state.weights is None:
+    if state.books.weights is None:
         return {}
-    evaluated = state.evaluated == state.weights
+    evaluated = state.books.evaluated == state.books.weights
     path = results / PREDICTIONS
-    kept = load_predictions(path, opened.run, state.weights) if evaluated else None
+    kept = load_predictions(path, opened.run, state.books.weights) if evaluated else None
     if kept is not None or not predict:
         return kept or {}
     print("Computing the predictions of the models, which loads torch (--no-predictions: don't)")
@@ -158,7 +158,7 @@ def _predictions(
 
     sets = predict_now(directory, opened, state)
     if evaluated:
-        save_predictions(path, sets, opened.run, state.weights)
+        save_predictions(path, sets, opened.run, state.books.weights)
     return sets
 
 
@@ -237,7 +237,7 @@ def _costs(summary: Summary) -> str:
         ["stage", "wall time", "reference calls", "reference time"],
         [
             [
-                STAGES[cost.stage].name,
+                words_of(cost.stage),
                 duration_in_words(cost.wall_seconds),
                 str(cost.reference_calls),
                 duration_in_words(cost.reference_seconds),

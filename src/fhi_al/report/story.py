@@ -152,7 +152,7 @@ def tell(records: Sequence[Record]) -> Story:
     chosen: dict[str, Candidate] = {}
     for record in records[1:]:
         event = record.event
-        stage, n_entries = story.state.stage, len(story.state.entries)
+        stage, n_entries = story.state.stage, len(story.state.books.entries)
         story.state = step(story.state, event)
         if isinstance(event, Opened):
             story.last = event
@@ -198,7 +198,7 @@ def _ask(
 ) -> None:
     # A label that was in the store already is no call.
     story.calls += event.seconds > 0
-    if stage == "atomic_energies":
+    if event.key in story.state.books.apart:
         return
     if isinstance(event, LabelRejected):
         answer = Answer(story.calls, event.key, None, "", 0, candidate, None, event.seconds)
@@ -222,9 +222,9 @@ def _measure(story: Story, known: int) -> None:
     """Note the sizes of the datasets where they have changed; the first entries were known."""
     state = story.state
     audits = story.sizes[-1].audit if story.sizes else 0
-    audits += sum(entry.split == "audit" for entry in state.entries[known:])
+    audits += sum(entry.split == "audit" for entry in state.books.entries[known:])
     # A spin state that an isolated atom can't have is no loss.
-    rejected = len(state.rejected) - sum(key in state.rejected for key in state.atoms.spins or ())
-    now = Sizes(story.calls, state.train_size, state.n_valid, audits, rejected)
+    rejected = sum(key not in state.books.apart for key in state.books.rejected)
+    now = Sizes(story.calls, state.books.train_size, state.books.n_valid, audits, rejected)
     if not story.sizes or now != story.sizes[-1]:
         story.sizes.append(now)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fhi_al.analysis.predictions import Predictions
 from fhi_al.analysis.scores import Score, calibration, deviations, score
 from fhi_al.analysis.summary import Summary
-from fhi_al.procedures.run import delivered_members, finished
+from fhi_al.procedures.run import delivered_members, finished, moving_stage, stage_words
 from fhi_al.report.methods import reference_name
 from fhi_al.report.score_tables import brief
 from fhi_al.report.story import Story
@@ -86,7 +86,7 @@ def summary_words(story: Story, summary: Summary, errors: list[DeliveredErrors])
     where = (
         "has reached its goal"
         if finished(state)
-        else f"is not finished: it stands in the stage “{state.stage.replace('_', ' ')}”"
+        else f"is not finished: it stands in the stage “{stage_words(state)}”"
     )
     seconds = sum(cost.reference_seconds for cost in summary.costs)
     wall = sum(cost.wall_seconds for cost in summary.costs)
@@ -97,12 +97,13 @@ def summary_words(story: Story, summary: Summary, errors: list[DeliveredErrors])
     sentences = [
         f"This run on {what}{by} {where}.",
         f"{story.calls} reference calculations ({duration_in_words(seconds)}) "
-        + ("and the imported data " if state.imported else "")
+        + ("and the imported data " if state.books.imported else "")
         + f"gave {summary.n_labels} labels: {n_train} for training, {summary.n_valid} for "
         "validation" + (f", {summary.n_audit} for sanity checks" if summary.n_audit else "") + ".",
     ]
-    if state.active is not None and state.active.reason:
-        sentences.append(f"Active learning ended: {state.active.reason}.")
+    moving = moving_stage(state)
+    if moving is not None and (reason := moving.reason(moving.own(state))):
+        sentences.append(f"{moving.title} ended: {reason}.")
     for found in errors:
         models = "models'" if len(delivered_members(state)) > 1 else "model's"
         if finished(state):
@@ -137,7 +138,7 @@ def figures(story: Story, summary: Summary, errors: list[DeliveredErrors]) -> li
             Figure(f"{brief(1000 * best.energy.mae)} meV/atom", f"energy MAE, {best.data}"),
             *found,
         ]
-    elif (mae := story.state.force_mae()) is not None:
+    elif (mae := story.state.books.force_mae) is not None:
         found = [Figure(f"{brief(1000 * mae)} meV/Å", "force MAE, validation, so far"), *found]
     return found
 

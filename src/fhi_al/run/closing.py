@@ -10,8 +10,8 @@ from pathlib import Path
 from fhi_al.errors import InputError, StorageError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.mpi.world import launcher
+from fhi_al.procedures.run import begun
 from fhi_al.procedures.state import State
-from fhi_al.record.events import Goal
 from fhi_al.record.files import write_text
 from fhi_al.record.journal import read_journal
 from fhi_al.settings import AL_FILE, MACE_FILE, Inputs, resolved_yaml
@@ -49,22 +49,20 @@ def write_settings(inputs: Inputs, folder: RunFolder) -> None:
         write_text(target / "resolved" / name, text)
 
 
-def report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> None:
-    """Tell the user what there is now."""
+def report(state: State, folder: RunFolder, peaks: list[float]) -> None:
+    """Tell the user what there is now.
+
+    Args:
+        state: after the last event.
+        folder: of the run.
+        peaks: memory of the ranks in MB; empty where nothing was done.
+    """
     from rich.console import Console
 
     from fhi_al.analysis.histories import write_histories
     from fhi_al.analysis.summary import print_summary, save_summary, summarise
     from fhi_al.report.run_report import REPORT, try_report
 
-    if goal == "atomic_energies":
-        assert state.atomic_energies is not None
-        text = "ARCHITECTURE:\n  atomic_energies:\n" + "".join(
-            f"    {element}: {energy:.8f}\n" for element, energy in state.atomic_energies.items()
-        )
-        write_text(folder.results / "atomic_energies.yaml", text)
-        log.info("Energies of the isolated atoms in eV, for mace_settings.yaml:\n\n%s", text)
-        return
     records, _ = read_journal(folder.journal)
     analysis = folder.inputs.al.active_learning.analysis
     write_histories(folder.results, records, analysis=analysis)
@@ -74,9 +72,19 @@ def report(goal: Goal, state: State, folder: RunFolder, peaks: list[float]) -> N
         save_summary(summary, folder.results)
     wanted = folder.inputs.al.misc.report
     if wanted and (peaks or not (folder.results / REPORT).exists()):
-        try_report(folder, records, state.weights)
+        try_report(folder, records, state.books.weights)
     # Plain text: mpirun gives rank 0 a terminal of its own, even where the user's is a file.
     print_summary(summary, Console(highlight=False, force_terminal=False))
+
+
+def report_atomic_energies(state: State, folder: RunFolder) -> None:
+    """Tell the user the energies of the isolated atoms, ready to be pasted."""
+    assert state.books.atomic_energies is not None
+    text = "ARCHITECTURE:\n  atomic_energies:\n" + "".join(
+        f"    {element}: {energy:.8f}\n" for element, energy in state.books.atomic_energies.items()
+    )
+    write_text(folder.results / "atomic_energies.yaml", text)
+    log.info("Energies of the isolated atoms in eV, for mace_settings.yaml:\n\n%s", text)
 
 
 def describe_stop(reason: str, state: State, size: int) -> str:
@@ -87,15 +95,17 @@ def describe_stop(reason: str, state: State, size: int) -> str:
         state: after the last event.
         size: number of ranks.
     """
-    saved = [f"{sum(state.outcomes.values())} labels"]
-    if state.members:
-        saved.append(f"the models after {max(m.epoch for m in state.members)} epochs")
-    if state.active is not None and state.active.file is not None:
-        steps = ", ".join(str(walker.step) for walker in state.active.walkers)
-        saved.append(f"the trajectories at steps {steps}")
+    saved = [f"{sum(state.books.outcomes.values())} labels"]
+    if state.books.members:
+        saved.append(f"the models after {max(m.epoch for m in state.books.members)} epochs")
+    for stage in begun(state):
+        own = stage.own(state)
+        if any(stage.walkers(own)) and (moving := stage.trajectories(state, own)):
+            steps = ", ".join(str(trajectory.step) for trajectory in moving)
+            saved.append(f"the trajectories at steps {steps}")
     text = f"Stopped: {reason}. Saved in restart/: {', '.join(saved)}."
-    if state.in_flight:
-        text += f" Given up, to begin again: {', '.join(state.in_flight)}."
+    if state.books.in_flight:
+        text += f" Given up, to begin again: {', '.join(state.books.in_flight)}."
     return f"{text}\nTo go on: {command_line(size)}"
 
 

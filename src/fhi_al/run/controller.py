@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fhi_al.errors import FhiAlError, StoppedError, StorageError
 from fhi_al.mpi.messages import Look, Patience
-from fhi_al.procedures.run import finished, step, wanted
+from fhi_al.procedures.run import finished, stage_words, step, wanted
 from fhi_al.procedures.state import State
 from fhi_al.record.effects import Effect, Evaluate, Export, Train
 from fhi_al.record.events import Closed, Event, Failed, Started
@@ -109,9 +109,9 @@ class Controller:
         patience = Patience()
         unanswered = True
         while not finished(self.state):
-            if self.state.failure:
-                self._close(self.state.failure)
-                raise FhiAlError(self.state.failure)
+            if self.state.books.failure:
+                self._close(self.state.books.failure)
+                raise FhiAlError(self.state.books.failure)
             if reason := self._stop():
                 self._wind_down(reason)
                 break
@@ -124,13 +124,13 @@ class Controller:
             unanswered = bool(self._poll(c for c in self.channels if c.busy_here))
             if came or unanswered or any(channel.busy_here for channel in self.channels):
                 patience.reset()
-            elif self._too_late and not self.state.in_flight:
+            elif self._too_late and not self.state.books.in_flight:
                 self._wind_down("nothing more can end within the walltime")
-            elif not self.state.in_flight:
+            elif not self.state.books.in_flight:
                 self._close("nothing to do")
                 raise FhiAlError(
-                    f"the stage {self.state.stage} has nothing to do but is not finished; this is "
-                    "an error of the program: please report it with restart/journal.jsonl"
+                    f"the stage {stage_words(self.state)} has nothing to do but is not finished; "
+                    "this is an error of the program: please report it with restart/journal.jsonl"
                 )
             else:
                 patience.wait()
@@ -194,9 +194,9 @@ class Controller:
         free = [channel for channel in self.channels if free_slots[channel]]
         self._too_late = False
         chosen: list[tuple[Effect, Channel]] = []
-        waiting = deque(e for e in wanted(self.state) if e.id not in self.state.in_flight)
+        waiting = deque(e for e in wanted(self.state) if e.id not in self.state.books.in_flight)
         while waiting and free:
-            if sequential and (chosen or self.state.in_flight):
+            if sequential and (chosen or self.state.books.in_flight):
                 break
             effect = waiting.popleft()
             able = [channel for channel in free if channel.worker.role == role_of(effect)]

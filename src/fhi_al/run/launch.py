@@ -22,6 +22,7 @@ from fhi_al.folder.run_folder import RunFolder, no_trace_of_failure, remove_empt
 from fhi_al.monitor.narrator import Narrator, StageLog, start_logging
 from fhi_al.mpi.messages import gather, share
 from fhi_al.mpi.world import abort, alone_for_ase, peak_memory_mb
+from fhi_al.procedures.run import needed_resources, stage_of
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Closed, Retried
 from fhi_al.record.journal import Journal
@@ -160,7 +161,7 @@ class _Launch:
         folder.check_writable()
         self._lock = FolderLock(folder.restart)
         self._journal = Journal(self._task.journal(folder))
-        self._joined = join_run(self._journal, self._task.goal, inputs, digest)
+        self._joined = join_run(self._journal, self._task.procedure.name, inputs, digest)
         self._state = self._joined.state
         # A long journal stays in memory: nothing for Python's collector to look through again.
         gc.freeze()
@@ -190,9 +191,7 @@ class _Launch:
             layout,
             digest,
             folder.run,
-            needs_foundation=self._state.stage == "initial_dataset"
-            and self._state.rules.initial_method == "foundation",
-            needs_atoms=self._state.stage == "atomic_energies",
+            resources=needed_resources(self._state),
         )
 
     def _control(self, plan: RankPlan, folder: RunFolder, crew: Crew) -> FhiAlError | None:
@@ -230,7 +229,8 @@ class _Launch:
 
         stage_log = StageLog(folder.logs)
         terminal = start_logging(plan.inputs.mace.misc.log_level, stage_log)
-        stage_log.turn_to(self._state.stage)
+        if (stage := stage_of(self._state)) is not None:
+            stage_log.turn_to(stage.log_file)
         self._task.begin(folder)
         log.info("FHI_AL %s on %s, %s", __version__, socket.gethostname(), plan.layout.describe())
         log.info("Ranks:\n%s", describe_places(places))
@@ -270,8 +270,8 @@ class _Launch:
         try:
             controller.record(*read_deaths(folder.deaths))
             forget_deaths(folder.deaths)
-            if self._retry and controller.state.rejected:
-                controller.record(Retried(tuple(controller.state.rejected)))
+            if self._retry and controller.state.books.rejected:
+                controller.record(Retried(tuple(controller.state.books.rejected)))
             controller.record(*self._task.first_events(folder, controller.state))
             with view:
                 controller.run()

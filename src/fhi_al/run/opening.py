@@ -2,75 +2,74 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fhi_al import __version__
 from fhi_al.analysis.progress import Progress
 from fhi_al.errors import InputError, JournalError
 from fhi_al.procedures.rules import Rules
-from fhi_al.procedures.run import step
+from fhi_al.procedures.run import begun, step, unfinished_before
 from fhi_al.procedures.samplings import sampling
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Goal, Opened
 from fhi_al.record.journal import Journal, no_collection
 from fhi_al.settings import Inputs
+from fhi_al.settings.base import Section
 from fhi_al.settings.inputs import flat_settings
 
 
 def rules_of(inputs: Inputs) -> Rules:
-    """The part of the settings that decides the course of the run."""
+    """The part of the settings that decides the course of the run.
+
+    A rule that has the name of a setting of ACTIVE_LEARNING is that setting; the others are worked
+    out here.
+    """
     al = inputs.al.active_learning
-    return Rules(
-        asynchronous=inputs.al.parallel.asynchronous and not inputs.deterministic,
-        ensemble_size=al.ensemble_size,
-        auto_atomic_energies=inputs.mace.architecture.atomic_energies == "auto",
-        valid_ratio=inputs.valid_ratio,
-        min_valid_size=al.min_valid_size,
-        max_failed_fraction=al.max_failed_fraction,
-        initial_method=sampling(al.initial_sampling).method,
-        n_samples=al.n_samples,
-        skip_step_initial=al.skip_step_initial,
-        initial_target=al.initial_accuracy_factor * al.desired_acc,
-        initial_intermediate_epochs=al.initial_intermediate_epochs,
-        max_initial_epochs=al.max_initial_epochs,
-        max_initial_set_size=al.max_initial_set_size,
-        converge_initial=al.converge_initial,
-        converge_imported=al.converge_initial,
-        desired_acc=al.desired_acc,
-        num_trajectories=al.num_trajectories,
-        skip_step_mlff=al.skip_step_mlff,
-        max_MD_steps=al.max_MD_steps,
-        max_set_size=al.max_set_size,
-        max_epochs_worker=al.max_epochs_worker,
-        intermediate_epochs=al.intermediate_epochs,
-        patience=al.patience,
-        margin=al.margin,
-        threshold_factor=al.threshold_factor,
-        uncertainty_window=al.uncertainty_window,
-        uncertainty_warmup=al.uncertainty_warmup,
-        max_checks_without_label=al.max_checks_without_label,
-        audit_every=al.sanity_skip if al.analysis else 0,
-        converge_al=al.converge_al,
-        converge_best=al.converge_best,
-        converge_on=inputs.convergence.on,
-        max_final_epochs=inputs.convergence.max_epochs,
-        final_patience=al.patience,
-        n_geometries=len(inputs.geometries),
-        reference_groups=inputs.al.parallel.reference_groups,
-        threshold_systems=tuple(t.system for t in inputs.trajectories[: al.num_trajectories])
-        if al.threshold_scope == "system"
-        else (),
-        max_energy_deviation_eV_per_atom=al.max_energy_deviation_eV_per_atom,
-        max_label_starts=al.max_label_starts,
-        initial_stop_when=al.initial_stop_when,
-        stop_when=al.stop_when,
-        converge_stop_when=al.converge_stop_when,
-    )
+    systems = tuple(t.system for t in inputs.trajectories[: al.num_trajectories])
+    worked_out = {
+        "asynchronous": inputs.al.parallel.asynchronous and not inputs.deterministic,
+        "auto_atomic_energies": inputs.mace.architecture.atomic_energies == "auto",
+        "valid_ratio": inputs.valid_ratio,
+        "initial_method": sampling(al.initial_sampling).method,
+        "initial_target": al.initial_accuracy_factor * al.desired_acc,
+        "converge_imported": al.converge_initial,
+        "audit_every": al.sanity_skip if al.analysis else 0,
+        "converge_on": inputs.convergence.on,
+        "max_final_epochs": inputs.convergence.max_epochs,
+        "final_patience": al.patience,
+        "n_geometries": len(inputs.geometries),
+        "reference_groups": inputs.al.parallel.reference_groups,
+        "threshold_systems": systems if al.threshold_scope == "system" else (),
+    }
+    return Rules(**matching(Rules, al, worked_out))
+
+
+def matching(rules: type, section: Section, worked_out: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for all fields of a class of rules.
+
+    Args:
+        rules: a dataclass.
+        section: of the settings; its fields are taken where a rule has the same name.
+        worked_out: the other rules.
+
+    Raises:
+        TypeError: a rule has no value, or a value has no rule.
+    """
+    names = {field.name for field in dataclasses.fields(rules)}
+    if strange := worked_out.keys() - names:
+        raise TypeError(f"{rules.__name__} has no {min(strange)}")
+    given = {name: getattr(section, name) for name in names & type(section).model_fields.keys()}
+    found = {**given, **worked_out}
+    if missing := names - found.keys():
+        raise TypeError(f"nothing says what {min(missing)} of {rules.__name__} is")
+    return found
 
 
 # What models, walkers and stored labels were made with. To change it is to begin another run.
@@ -160,10 +159,10 @@ def join_run(journal: Journal, goal: Goal, inputs: Inputs, digest: str) -> Joine
                 + "). Put them back to go on with it, or start in another folder"
             )
     changes = tuple(_differences(past[-1], opened)) if past else ()
-    if goal == "active_learning" and state is not None and _initial_unfinished(state):
+    if state is not None and (first := unfinished_before(state, goal)) is not None:
         raise InputError(
-            f"{journal.path}: the initial dataset in this folder is not finished; "
-            "run FHI_AL-initial-ds (or FHI_AL) first"
+            f"{journal.path}: {first.words} in this folder is not finished; run {first.command} "
+            "(or FHI_AL) first"
         )
     return Joined(step(state, opened), opened, changes, progress)
 
@@ -183,12 +182,9 @@ def _forbidden(first: Opened, opened: Opened, state: State) -> list[str]:
     if old != new and not first.inputs:
         found.append(f"ACTIVE_LEARNING.ensemble_size was {old}, is {new}")
     found += _differences(first, opened, fixed=True)
-    walkers = len(state.active.walkers) if state.active is not None else 0
-    if opened.settings["num_trajectories"] < walkers:
-        found.append(
-            f"ACTIVE_LEARNING.num_trajectories was {walkers}, is "
-            f"{opened.settings['num_trajectories']}; it can only become larger"
-        )
+    rules = Rules.from_json(opened.settings)
+    for stage in begun(state):
+        found += stage.refusals(stage.own(state), rules)
     return found
 
 
@@ -210,8 +206,3 @@ def _differences(before: Opened, now: Opened, *, fixed: bool = False) -> Iterato
             old, new = before.inputs[name], now.inputs[name]
             if old != new:
                 yield f"{name} was {old}, is {new}"
-
-
-def _initial_unfinished(state: State) -> bool:
-    unfinished = ("atomic_energies", "initial_dataset", "converge_initial")
-    return state.stage in unfinished and not state.imported

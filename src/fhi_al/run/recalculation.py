@@ -14,6 +14,7 @@ import numpy as np
 from fhi_al.atoms.structure import Structure, structure_key
 from fhi_al.errors import InputError
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.procedures.recalculation import RECALCULATION
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
 from fhi_al.record.events import Event, Sampled
@@ -64,7 +65,7 @@ class Recalculation(Task):
 
     def is_over(self, state: State, *, retry: bool) -> bool:
         """Whether each structure has a label, or won't be tried again."""
-        return finished(state) and not (retry and state.rejected)
+        return finished(state) and not (retry and state.books.rejected)
 
     def begin(self, folder: RunFolder) -> None:
         """Leave nothing: the settings may be others than those of the run here."""
@@ -75,7 +76,8 @@ class Recalculation(Task):
 
     def first_events(self, folder: RunFolder, state: State) -> Sequence[Event]:
         """The structures."""
-        return () if state.dataset is not None else (store_structures(self._dataset, folder),)
+        known = RECALCULATION.own(state).structures is not None
+        return () if known else (store_structures(self._dataset, folder),)
 
     def report(self, folder: RunFolder, state: State, peaks: list[float]) -> None:
         """Write the dataset with its new labels."""
@@ -203,8 +205,8 @@ def write_results(dataset: Dataset, state: State, folder: RunFolder) -> None:
     for atoms, structure in zip(dataset.frames, dataset.structures, strict=True):
         key = structure_key(structure, folder.engine_digest)
         atoms = atoms.copy()
-        if key in state.rejected:
-            atoms.info["fhi_al_reason"] = " ".join(state.rejected[key].reason.split())
+        if key in state.books.rejected:
+            atoms.info["fhi_al_reason"] = " ".join(state.books.rejected[key].reason.split())
             failed.append(atoms)
             continue
         label = folder.labels.get(key)

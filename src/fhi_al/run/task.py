@@ -7,10 +7,12 @@ from pathlib import Path
 
 from fhi_al.folder.kept_aside import KeptAside
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.procedures.pipelines import PIPELINES
+from fhi_al.procedures.procedure import Procedure
 from fhi_al.procedures.run import finished
 from fhi_al.procedures.state import State
-from fhi_al.record.events import Event, Goal
-from fhi_al.run.closing import report, write_settings
+from fhi_al.record.events import Event
+from fhi_al.run.closing import report, report_atomic_energies, write_settings
 from fhi_al.run.controller import Listener
 from fhi_al.settings import Inputs
 from fhi_al.workers.crew import layout_for
@@ -18,14 +20,17 @@ from fhi_al.workers.layout import Layout
 
 
 class Task:
-    """The run, a stage of it, or its isolated atoms.
+    """A command that goes through a procedure, as most do.
 
     Args:
-        goal: which of these.
+        goal: name of the procedure.
+
+    Attributes:
+        procedure: what the command goes through.
     """
 
-    def __init__(self, goal: Goal) -> None:
-        self.goal = goal
+    def __init__(self, goal: str) -> None:
+        self.procedure: Procedure = PIPELINES[goal]
 
     def inputs(self, inputs: Inputs) -> Inputs:
         """What is to be done, from what the folder asks for.
@@ -45,9 +50,8 @@ class Task:
 
     def journal(self, folder: RunFolder) -> Path:
         """Where its events are."""
-        if self.goal == "atomic_energies":
-            return folder.journal.with_name("atomic_energies.jsonl")
-        return folder.journal
+        assert self.procedure.journal is not None
+        return folder.restart / self.procedure.journal
 
     def is_over(self, state: State, *, retry: bool) -> bool:
         """Whether there is nothing left to do.
@@ -64,8 +68,6 @@ class Task:
 
     def listeners(self, folder: RunFolder, state: State) -> Sequence[Listener]:
         """What follows the events besides that which follows those of all commands."""
-        if self.goal == "atomic_energies":
-            return ()
         return (KeptAside(folder, state),)
 
     def first_events(self, folder: RunFolder, state: State) -> Sequence[Event]:
@@ -80,4 +82,19 @@ class Task:
             state: after the last event.
             peaks: memory of the ranks in MB; empty where nothing was done.
         """
-        report(self.goal, state, folder, peaks)
+        report(state, folder, peaks)
+
+
+class AtomicEnergies(Task):
+    """The isolated atoms of a run, for their own sake."""
+
+    def __init__(self) -> None:
+        super().__init__("atomic_energies")
+
+    def listeners(self, folder: RunFolder, state: State) -> Sequence[Listener]:
+        """None: what was kept aside is the run's."""
+        return ()
+
+    def report(self, folder: RunFolder, state: State, peaks: list[float]) -> None:
+        """Write the energies, and say them."""
+        report_atomic_energies(state, folder)

@@ -35,16 +35,14 @@ class RankPlan:
         layout: the split of the ranks.
         engine_digest: of the reference engine.
         run: name of the run.
-        needs_foundation: whether structures are sampled with a pretrained model.
-        needs_atoms: whether energies of isolated atoms are wanted.
+        resources: what the work needs besides the committee; see `procedures.procedure.Stage`.
     """
 
     inputs: Inputs
     layout: Layout
     engine_digest: str
     run: str
-    needs_foundation: bool
-    needs_atoms: bool
+    resources: frozenset[str] = frozenset()
 
 
 def layout_for(inputs: Inputs, size: int) -> Layout:
@@ -107,7 +105,7 @@ class Crew:
                 self._engine = self._make_engine(number)
             if self._engine is not None:
                 device = self._engine.device
-                if plan.needs_atoms:
+                if "atoms" in plan.resources:
                     known = self._engine.atomic_energies()
         except FhiAlError as error:
             # Not to be raised here: the other ranks wait for this one's answer.
@@ -117,7 +115,7 @@ class Crew:
                 device = _device(plan.inputs, local_rank(self._ml_comm))
                 _check_cueq(plan.inputs, device)
                 self._ml = MlWorker(folder, device, self._ml_comm)
-                if plan.needs_foundation and self._rank == 0:
+                if "foundation" in plan.resources and self._rank == 0:
                     self._ml.prepare_foundation()
         except FhiAlError as error:
             problems += _told(error)
