@@ -14,6 +14,8 @@ MODULES = sorted(Path(fhi_al.procedures.__file__).parent.glob("*.py"))
 DATA_TYPES = (
     "fhi_al.record.effects",
     "fhi_al.record.events",
+    "fhi_al.record.papers",
+    "fhi_al.record.registry",
     "fhi_al.procedures",
     "fhi_al.atoms.structure",
 )

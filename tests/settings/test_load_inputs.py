@@ -11,7 +11,7 @@ import yaml
 from input_texts import ASI, CONTROL, SILICON, SMALLEST, WATER, manual_keys, problems_of
 
 from fhi_al.settings import load_inputs, resolved_yaml
-from fhi_al.settings.base import Section
+from fhi_al.settings.base import OneOf, Section
 from fhi_al.settings.mace import Architecture, Interaction, Training
 from fhi_al.settings.reference import (
     ENGINES,
@@ -109,8 +109,10 @@ def test_every_key_of_the_manual_lands_in_an_attribute(folder, file, section, ke
         return part, NEW_NAMES.get(key, key)
 
     part, name = attribute(load_inputs(folder()))
-    annotation = type(part).model_fields[name].annotation
-    choices = get_args(annotation) if "Literal" in str(annotation) else ()
+    field = type(part).model_fields[name]
+    choices = get_args(field.annotation) if "Literal" in str(field.annotation) else ()
+    for metadata in field.metadata:
+        choices = tuple(metadata.registry) if isinstance(metadata, OneOf) else choices
     value = SPECIAL.get(key, another_value(getattr(part, name), choices))
 
     text = yaml.safe_dump({section: {key: value}})
@@ -282,6 +284,20 @@ def test_what_has_no_effect_is_said(folder):
         assert name in said
     assert "not used: xc, species H." in said
     assert len(inputs.warnings) == 6
+
+
+def test_limits_of_criteria_that_were_not_chosen_have_no_effect(folder):
+    al = (
+        "initial_stop_when: [epochs], max_initial_set_size: 30, stop_when: [Trajectories, accuracy]"
+        ", max_set_size: 50, converge_stop_when: epochs, patience: 7"
+    )
+    inputs = load_inputs(folder(al=SMALLEST.replace("perturb", f"perturb, {al}")))
+    assert inputs.al.active_learning.stop_when == ("trajectories", "accuracy")
+    assert inputs.convergence.patience is None
+    assert [warning.split(": ", 1)[1] for warning in inputs.warnings] == [
+        "ACTIVE_LEARNING.max_initial_set_size has no effect without `initial_stop_when: set_size`.",
+        "ACTIVE_LEARNING.max_set_size has no effect without `stop_when: set_size`.",
+    ]
 
 
 def test_other_engines_take_charge_and_spin(folder):
