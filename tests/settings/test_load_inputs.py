@@ -8,6 +8,8 @@ from typing import get_args
 import numpy as np
 import pytest
 import yaml
+from ase import Atoms
+from ase.io import write
 from input_texts import ASI, CONTROL, SILICON, SMALLEST, WATER, manual_keys, problems_of
 
 from fhi_al.settings import load_inputs, resolved_yaml
@@ -331,6 +333,22 @@ def test_what_is_taken_of_control_in_is_said_as_it_is(folder):
     for reference, sentence in said.items():
         inputs = load_inputs(folder(al=f"REFERENCE: {{engine: {reference}}}", control="xc pbe\n"))
         assert sentence in inputs.warnings[-1]
+
+
+def test_a_slab_is_refused_or_told_of_where_the_engine_knows_none(folder, aims):
+    slab = Atoms("OHH", [[0, 0, 0.1], [0, 0.8, -0.5], [0, -0.8, -0.5]], cell=[5, 5, 9])
+    slab.pbc = (True, True, False)
+    write(aims / "slab.xyz", slab, format="extxyz")
+    active = "ACTIVE_LEARNING: {initial_sampling: perturb, geometry: slab.xyz%s}\n"
+    asi = active % ", aims_lib_path: libaims.so, species_dir: species"
+    said = "slab.xyz: it repeats along 2 of its lattice vectors, but the engine"
+    found = problems_of(folder(al=asi, control=CONTROL))
+    assert len(found) == 1
+    assert found[0].startswith(f"{said} asi computes only molecules and crystals; use another")
+    inputs = load_inputs(folder(al=f"{active % ''}REFERENCE: {{engine: xtb}}"))
+    assert inputs.warnings[0].startswith(f"{said} xtb computes only molecules and crystals, and")
+    ase = "REFERENCE: {engine: ase, calculator: ase.calculators.emt.EMT}"
+    assert load_inputs(folder(al=f"{active % ''}{ase}")).warnings == ()
 
 
 def test_half_an_unpaired_electron(folder):
