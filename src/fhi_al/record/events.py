@@ -30,7 +30,7 @@ RejectionKind = Literal["scf", "integrity", "outlier", "library death"]
 ALL_MEMBERS = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One label's place in the datasets.
 
@@ -45,7 +45,7 @@ class Entry:
     split: Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A command was started in this folder: the first record, and one for every restart.
 
@@ -78,7 +78,7 @@ class Opened:
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Started:
     """An effect was handed to a worker. Without an outcome later, it was cut off."""
 
@@ -86,7 +86,7 @@ class Started:
     worker: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Isolated(Outcome):
     """The isolated atoms to be labelled: (element, unpaired electrons, key) each.
 
@@ -98,7 +98,7 @@ class Isolated(Outcome):
     known: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Labelled(Outcome):
     """A label is in the store.
 
@@ -119,7 +119,7 @@ class Labelled(Outcome):
     rescue: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelRejected(Outcome):
     """The reference has no usable result for this structure.
 
@@ -135,7 +135,7 @@ class LabelRejected(Outcome):
     attempts: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Died:
     """The reference library took its process down; its mark was found at the next start.
 
@@ -152,14 +152,14 @@ class Died:
     mark: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Retried:
     """The user wants rejected structures to be tried again."""
 
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sampled(Outcome):
     """Structures for the initial dataset, or to be recalculated, were written.
 
@@ -178,7 +178,7 @@ class Sampled(Outcome):
     geometry: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Check:
     """The uncertainties of all moving walkers at one check.
 
@@ -195,7 +195,7 @@ class Check:
     temperatures: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A structure that was chosen during molecular dynamics.
 
@@ -220,7 +220,7 @@ class Candidate:
         return hash(self.key)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Advanced(Outcome):
     """Molecular dynamics went on.
 
@@ -243,7 +243,7 @@ class Advanced(Outcome):
     path: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MemberState:
     """A member after training.
 
@@ -278,7 +278,7 @@ class MemberState:
     n_stresses: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trained(Outcome):
     """A checkpoint of the whole committee is stored.
 
@@ -301,7 +301,7 @@ class Trained(Outcome):
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Errors:
     """Errors of one model, or of the committee, on one dataset.
 
@@ -326,7 +326,7 @@ class Errors:
     system: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evaluated(Outcome):
     """The errors of a checkpoint."""
 
@@ -334,7 +334,7 @@ class Evaluated(Outcome):
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Exported(Outcome):
     """Files for the user were written; paths relative to the run's folder."""
 
@@ -342,7 +342,7 @@ class Exported(Outcome):
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Imported(Outcome):
     """The user's data and models were taken over as label files and a checkpoint.
 
@@ -357,7 +357,7 @@ class Imported(Outcome):
     files: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A rank broke down; the run ends."""
 
@@ -368,7 +368,7 @@ class Failed:
     traceback: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The command ends in an orderly way; effects started but not finished don't count.
 

@@ -4,13 +4,19 @@ One record a line: its number, the length and the CRC-32 of the rest, and the re
 with the time and the event. A record is on the disk before anyone acts on it. A kill in the
 middle of a write leaves a torn last line, which is dropped; anything else that doesn't fit is
 damage, and is refused.
+
+    12 187 5a0c3e1f {"t":1764326400.1234,"event":"Labelled","effect":"label-4f",...}
+
+The first record that a command writes also says in which format it and all that follow are:
+`"format":2` behind the time. Records without such a word before them are of format 1. So a run may
+go on in the journal of an earlier version, and wherever a journal is cut, what is left can be read.
+A reader of an earlier version finds the word in the first record that it can't understand.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import threading
 import time
@@ -19,12 +25,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from fhi_al.errors import JournalError
-from fhi_al.record.codec import from_json, to_json
+from fhi_al.errors import InputError, JournalError
+from fhi_al.record.codec import encode, from_json, parse
 from fhi_al.record.events import Event
 from fhi_al.record.files import storage_error, sync
+from fhi_al.record.upgrade import upgrade
+
+FORMAT = 2
+"""Of the records that this version writes. It reads this one and all before it."""
+
+_FIRST_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,18 @@ class Record:
     event: Event
 
 
-def _encode(number: int, when: float, event: Event) -> bytes:
-    body = json.dumps({"t": round(when, 4), **to_json(event)}, separators=(",", ":")).encode()
+class _NewerError(Exception):
+    """A record is of a format that this version doesn't know."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+def _encode(number: int, when: float, event: Event, *, says_format: bool) -> bytes:
+    word = f'"format":{FORMAT},' if says_format else ""
+    # The event's own JSON, with these in front.
+    body = f'{{"t":{round(when, 4)},{word}'.encode() + encode(event)[1:]
     return b"%d %d %08x %s\n" % (number, len(body), zlib.crc32(body), body)
 
 
@@ -55,16 +77,32 @@ def _body(line: bytes, number: int) -> bytes:
     return body
 
 
-def _decode(body: bytes, number: int) -> Record:
+def _decode(body: bytes, number: int, format_: int) -> tuple[Record, int]:
     """Read a whole record.
+
+    Args:
+        body: its JSON.
+        number: its place in the journal.
+        format_: of the record before it.
+
+    Returns:
+        The record, and its format.
 
     Raises:
         ValueError: another version of the program has written it, or another program.
+        _NewerError: a later version of the program has written it.
     """
     try:
-        data = json.loads(body.decode())  # of bytes, it would guess the encoding
-        when = data.pop("t")
-        return Record(number, float(when), from_json(data))
+        data = parse(body)
+        format_ = data.pop("format", format_)
+        if not isinstance(format_, int) or format_ < _FIRST_FORMAT:
+            raise ValueError(f"there is no format {format_!r}")
+        if format_ > FORMAT:
+            raise _NewerError(format_)
+        when = float(data.pop("t"))
+        if format_ == _FIRST_FORMAT:
+            data = upgrade(data)
+        return Record(number, when, from_json(data)), format_
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"it is whole, but not of this version: {error}") from None
 
@@ -77,6 +115,7 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
 
     Raises:
         JournalError: a record other than the last is damaged.
+        InputError: a later version of the program has written it.
     """
     records, damage, torn = read_sound_part(path)
     if damage:
@@ -114,17 +153,31 @@ def read_sound_part(path: Path) -> tuple[list[Record], str | None, int]:
     Returns:
         The records; what is wrong with the one behind them, in words, if others follow it; if it
         is the last one, the number of its bytes (the trace of a kill).
+
+    Raises:
+        InputError: a later version of the program has written it.
     """
-    return _sound_part(path, path.read_bytes(), 0)
+    part = _sound_part(path, path.read_bytes(), 0, _FIRST_FORMAT)
+    return part.records, part.damage, part.torn
 
 
-def _sound_part(path: Path, contents: bytes, first: int) -> tuple[list[Record], str | None, int]:
+class _Part(NamedTuple):
+    """What `read_sound_part` returns, and the format of the last record."""
+
+    records: list[Record]
+    damage: str | None
+    torn: int
+    format: int
+
+
+def _sound_part(path: Path, contents: bytes, first: int, format_: int) -> _Part:
     """Read records as `read_sound_part` does, from a part of the journal.
 
     Args:
         path: of the journal, for messages.
         contents: of the file, from the beginning of a record on.
         first: number of that record.
+        format_: of the record before it.
     """
     records: list[Record] = []
     size = 0
@@ -139,7 +192,13 @@ def _sound_part(path: Path, contents: bytes, first: int) -> tuple[list[Record], 
             if index == len(lines) - 1:
                 raise ValueError("the line does not end")
             body = _body(line, number)
-            records.append(_decode(body, number))
+            record, format_ = _decode(body, number, format_)
+            records.append(record)
+        except _NewerError as newer:
+            raise InputError(
+                f"{path} was written by a newer version of FHI_AL (journal format {newer.found}; "
+                f"this version reads up to {FORMAT}): use that version, or start in another folder"
+            ) from None
         except ValueError as error:
             if last and body is None:
                 break
@@ -149,9 +208,9 @@ def _sound_part(path: Path, contents: bytes, first: int) -> tuple[list[Record], 
                     f", and {len(lines) - index - 1} lines follow it, so this is not the trace of "
                     "a kill"
                 )
-            return records, damage, 0
+            return _Part(records, damage, 0, format_)
         size += len(line) + 1
-    return records, None, len(contents) - size
+    return _Part(records, None, len(contents) - size, format_)
 
 
 class Follower:
@@ -167,7 +226,11 @@ class Follower:
 
     def _begin_anew(self) -> None:
         self._file: tuple[int, int] | None = None
+        self._begin_at_the_top()
+
+    def _begin_at_the_top(self) -> None:
         self._number = self._size = 0
+        self._format = _FIRST_FORMAT
 
     def read(self) -> list[Record]:
         """The whole records that were added since the last call.
@@ -179,6 +242,7 @@ class Follower:
         Raises:
             FileNotFoundError: there is no journal.
             JournalError: a record other than the last is damaged.
+            InputError: a later version of the program has written it.
         """
         with self.path.open("rb") as file:
             about = os.fstat(file.fileno())
@@ -189,7 +253,7 @@ class Follower:
             records, damage = self._rest(file)
             if damage and self._size:
                 # Not what stood there before: it was cut, and has grown since.
-                self._number = self._size = 0
+                self._begin_at_the_top()
                 records, damage = self._rest(file)
         if damage:
             raise _damaged(self.path, damage)
@@ -199,11 +263,12 @@ class Follower:
     def _rest(self, file: BinaryIO) -> tuple[list[Record], str | None]:
         file.seek(self._size)
         contents = file.read()
-        records, damage, torn = _sound_part(self.path, contents, self._number)
-        if not damage:
-            self._number += len(records)
-            self._size += len(contents) - torn
-        return records, damage
+        part = _sound_part(self.path, contents, self._number, self._format)
+        if not part.damage:
+            self._number += len(part.records)
+            self._size += len(contents) - part.torn
+            self._format = part.format
+        return part.records, part.damage
 
 
 class Journal:
@@ -217,6 +282,7 @@ class Journal:
 
     Raises:
         JournalError: the file is damaged.
+        InputError: a later version of the program has written it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -232,7 +298,7 @@ class Journal:
                     sync(path)
                 except OSError as error:
                     raise storage_error(path, error) from error
-        self._next = len(self.records)
+        self._first = self._next = len(self.records)
 
     def append(self, *events: Event) -> None:
         """Write events; when this returns, the disk has them.
@@ -258,7 +324,11 @@ class Journal:
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             sync(self.path.parent)
         now = time.time()
-        data = b"".join(_encode(self._next + i, now, event) for i, event in enumerate(events))
+        numbers = range(self._next, self._next + len(events))
+        data = b"".join(
+            _encode(number, now, event, says_format=number == self._first)
+            for number, event in zip(numbers, events, strict=True)
+        )
         start = os.fstat(self._file).st_size
         try:
             rest = memoryview(data)

@@ -23,7 +23,7 @@ def since_start() -> float:
     return time.monotonic() - _LOADED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a rank runs, and as what.
 
@@ -41,7 +41,7 @@ class Place:
     threads: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Work:
     """One worker's part in an outcome.
 
@@ -59,7 +59,7 @@ class Work:
     busy: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What an effect led to.
 
