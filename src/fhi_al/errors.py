@@ -44,6 +44,12 @@ class JournalError(FhiAlError):
     """The journal, or an artefact that it names, is damaged, missing or of another run."""
 
 
+class NewerJournalError(JournalError):
+    """The journal is in a format that only a later version of the program knows."""
+
+    exit_code = 2
+
+
 class EngineError(FhiAlError):
     """A reference engine could not be started or broke down (not a failed SCF)."""
 

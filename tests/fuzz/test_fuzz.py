@@ -17,7 +17,7 @@ from fhi_al.errors import InputError, JournalError
 from fhi_al.procedures.run import fold
 from fhi_al.record.codec import to_json
 from fhi_al.record.events import Closed, Event, Labelled, Opened, Started
-from fhi_al.record.journal import Journal, read_journal
+from fhi_al.record.journal import FORMAT, Journal, read_journal
 from fhi_al.settings import load_inputs
 from fhi_al.settings.active_learning import ActiveLearning, Misc, Parallel
 from fhi_al.settings.base import Section
@@ -212,7 +212,7 @@ def bodies(draw: st.DrawFn) -> bytes:
     """JSON that may be an event, or nearly."""
     if draw(st.booleans()):
         return json.dumps(draw(values)).encode()
-    data = {"t": 1.0, **to_json(draw(st.sampled_from(EVENTS)))}
+    data = {"t": 1.0, "format": FORMAT, **to_json(draw(st.sampled_from(EVENTS)))}
     data.update(draw(st.dictionaries(st.sampled_from([*data, "more"]), values, max_size=3)))
     for name in draw(st.lists(st.sampled_from([*data]), max_size=2)):
         data.pop(name, None)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fhi_al.errors import InputError, JournalError
+from fhi_al.errors import JournalError, NewerJournalError
 from fhi_al.record import journal as journal_module
 from fhi_al.record.events import Closed, Died, Event, Labelled, Sampled, Trained
 from fhi_al.record.journal import FORMAT, Follower, Journal, read_journal
@@ -164,7 +164,7 @@ def test_a_newer_format_is_refused_in_one_sentence(path: Path) -> None:
     with path.open("ab") as file:
         file.write(line(n, {"t": 1.0, "format": FORMAT + 1, "event": "Opened", "all": "else"}))
     for reads in (lambda: read_journal(path), lambda: Journal(path), follower.read):
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(NewerJournalError) as caught:
             reads()
         assert str(caught.value) == (
             f"{path} was written by a newer version of FHI_AL (journal format {FORMAT + 1}; this "

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
-from fhi_al.errors import InputError, JournalError
+from fhi_al.errors import JournalError, NewerJournalError
 from fhi_al.record.codec import encode, from_json, parse
 from fhi_al.record.events import Event
 from fhi_al.record.files import storage_error, sync
@@ -115,7 +115,7 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
 
     Raises:
         JournalError: a record other than the last is damaged.
-        InputError: a later version of the program has written it.
+        NewerJournalError: a later version of the program has written it.
     """
     records, damage, torn = read_sound_part(path)
     if damage:
@@ -155,7 +155,7 @@ def read_sound_part(path: Path) -> tuple[list[Record], str | None, int]:
         is the last one, the number of its bytes (the trace of a kill).
 
     Raises:
-        InputError: a later version of the program has written it.
+        NewerJournalError: a later version of the program has written it.
     """
     part = _sound_part(path, path.read_bytes(), 0, _FIRST_FORMAT)
     return part.records, part.damage, part.torn
@@ -195,7 +195,7 @@ def _sound_part(path: Path, contents: bytes, first: int, format_: int) -> _Part:
             record, format_ = _decode(body, number, format_)
             records.append(record)
         except _NewerError as newer:
-            raise InputError(
+            raise NewerJournalError(
                 f"{path} was written by a newer version of FHI_AL (journal format {newer.found}; "
                 f"this version reads up to {FORMAT}): use that version, or start in another folder"
             ) from None
@@ -242,7 +242,7 @@ class Follower:
         Raises:
             FileNotFoundError: there is no journal.
             JournalError: a record other than the last is damaged.
-            InputError: a later version of the program has written it.
+            NewerJournalError: a later version of the program has written it.
         """
         with self.path.open("rb") as file:
             about = os.fstat(file.fileno())
@@ -282,7 +282,7 @@ class Journal:
 
     Raises:
         JournalError: the file is damaged.
-        InputError: a later version of the program has written it.
+        NewerJournalError: a later version of the program has written it.
     """
 
     def __init__(self, path: Path) -> None:
