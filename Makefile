@@ -59,9 +59,10 @@ format: $(INSTALLED)  ## Format the code
 benchmark: $(INSTALLED)  ## Measure speed, memory and accuracy on examples/ethanol
 	$(BIN)/python benchmarks/ethanol.py
 
-docs: $(INSTALLED)  ## Write the reference pages, and build the documentation in site/
+docs: $(INSTALLED)  ## Write generated pages and the picture of the layout, and build site/
 	$(BIN)/python docs/generate_settings.py
 	$(BIN)/python docs/generate_commands.py
+	$(BIN)/python docs/make_layout.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "The first page is site/index.html"
 

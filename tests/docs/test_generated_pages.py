@@ -43,6 +43,7 @@ def test_what_looks_like_markup_is_shown():
 def test_the_script_of_the_pictures_finds_what_it_draws_with():
     script = runpy.run_path(str(DOCS / "make_pictures.py"))
     assert sorted(path.name for path in script["PICTURES"].iterdir()) == [
+        "layout.svg",
         "live.svg",
         "report.png",
         "status.svg",

@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from code_stand_ins import Codes
 from ensemble_runs import crystals, effect, finish, molecules, run, shared_entries
 
 from fhi_al.ensemble.data import collate
 from fhi_al.ensemble.fast_gradients import FastGradients, LossAndGradient
-from fhi_al.fast import code as fast_code
 from fhi_al.fast.padding import PaddedShape
 from fhi_al.fast.tracing import tensors_of, trace
 from fhi_al.handlers.train import train
@@ -106,45 +106,29 @@ def test_compiled_training_is_eager_training(make_folder, caplog):
     )
 
 
-class WrongCode:
-    """Stands for compiled code that gives wrong gradients."""
-
-    kind = "compiled"
-
-    def __init__(self, function, model, inputs, shape):
-        self.shape = shape
-        self.dtype = torch.float64
-        self._results = (
-            torch.zeros(()),
-            *(torch.full_like(parameter, 0.5) for parameter in model.parameters()),
-        )
-
-    def in_cache(self):
-        return True
-
-    def load(self):
-        return lambda *_: self._results
-
-
-def test_wrong_code_is_not_used(make_folder, monkeypatch, caplog):
+def test_wrong_code_is_not_used(make_folder, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(fast_code, "Compilation", WrongCode)
     labels = molecules()
     folder = make_folder(labels=labels)
     asked = effect(shared_entries(labels), epochs=2)
-    fast = FastGradients()
+    codes = Codes(cached=(4,), off_by=0.5)
+    fast = FastGradients(make=codes)
     ours, _ = finish(train(asked, folder, None, "cpu", fast=fast))
     theirs, _ = run(folder, asked)
+    assert codes.used
     assert caplog.text.count("eager for now, as compiled code differs by") == 1
     assert fast.path == "eager"
     for a, b in zip(ours.members[0].averaged(), theirs.members[0].averaged(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_losses_that_are_not_linear_in_their_weights_stay_eager(make_folder):
+@pytest.mark.parametrize("loss", ["huber", "weighted"])
+def test_losses_that_are_not_linear_in_their_weights_stay_eager(make_folder, loss):
     labels = molecules()
-    folder = make_folder({"TRAINING": {"loss": "huber"}}, labels=labels)
-    fast = FastGradients(patience_seconds=0.0)
+    folder = make_folder({"TRAINING": {"loss": loss}}, labels=labels)
+    codes = Codes()
+    fast = FastGradients(patience_seconds=0.0, make=codes)
     finish(train(effect(shared_entries(labels)), folder, None, "cpu", fast=fast))
     assert fast.path == "eager"
-    assert fast._code is None
+    assert bool(codes.begun) == (loss == "weighted")
+    assert fast.awaits_code == (loss == "weighted")

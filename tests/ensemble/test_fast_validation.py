@@ -5,49 +5,39 @@ import logging
 import numpy as np
 import pytest
 import torch
-from code_stand_ins import RightCode, used
+from code_stand_ins import Codes
 from ensemble_runs import crystals, effect, finish, molecules, run, shared_entries
 
 from fhi_al.atoms.batch import Batch
 from fhi_al.ensemble.fast_validation import FastValidation
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.ensemble.validation import validate
-from fhi_al.fast import code as fast_code
 from fhi_al.fast.forces import FastForces
 from fhi_al.fast.splitting import MemoryLimit
 from fhi_al.handlers.train import train
 
 
-def trust(code, *_, **__):
-    code.trust.compared(True)
-
-
 def moved(committee, labels, count):
-    """Code that molecular dynamics has used, for so many structures."""
-    forces = FastForces(count)
+    """Code that molecular dynamics has used, for so many structures, and what made it."""
+    codes = Codes(cached=(count + 1,))
+    # It is no faster than what it stands for.
+    forces = FastForces(count, insist=True, make=codes)
     predictor = CommitteePredictor(committee.models(), dtype=torch.float64, fast=forces)
     batch = Batch.from_structures([label.structure for label in labels[:count]])
     lists = predictor.neighbor_lists()
     for _ in range(2):
         predictor.predict(batch, lists)
     assert predictor.path == "compiled"
-    used.clear()
-    return forces
+    codes.used.clear()
+    return forces, codes
 
 
-@pytest.fixture
-def in_cache(monkeypatch):
-    monkeypatch.setattr(fast_code, "Compilation", RightCode)
-    monkeypatch.setattr(RightCode, "cached", (3,))
-    # It is no faster than what it stands for.
-    monkeypatch.setattr(fast_code.CompiledFunction, "judge", trust)
-
-
-def test_the_numbers_are_those_of_the_model(make_folder, in_cache):
+def test_the_numbers_are_those_of_the_model(make_folder):
     labels = molecules()
     folder = make_folder(labels=labels)
     committee, _ = run(folder, effect(shared_entries(labels), epochs=3))
-    validation = FastValidation(moved(committee, labels, 2))
+    forces, codes = moved(committee, labels, 2)
+    validation, used = FastValidation(forces), codes.used
     asked = []
     graphs = committee.graphs(folder).of(label.key for label in labels[:9])
     for member in committee.members:
@@ -79,7 +69,7 @@ def test_batches_that_are_evaluated_together_are_judged_one_by_one(make_folder, 
 
     expected = finish(validate(member, graphs, 4))
     member.model.register_forward_pre_hook(refuse)
-    member.room = MemoryLimit(member.device)
+    member.memory_limit = MemoryLimit(member.device)
     for _ in range(2):
         assert finish(validate(member, graphs, 4)) == pytest.approx(expected, rel=1e-9)
     assert sizes == {9: [9, 9], 8: [9, 4, 4, 1, 4, 4, 1]}[memory]
@@ -101,27 +91,26 @@ def test_a_batch_that_does_not_fit_alone_is_an_error(make_folder):
         finish(validate(member, graphs, 4))
 
 
-def test_a_training_validates_by_code(make_folder, in_cache):
+def test_a_training_validates_by_code(make_folder):
     labels = molecules()
     entries = shared_entries(labels)
     folder = make_folder(labels=labels)
     committee, _ = run(folder, effect(entries))
     further = effect(entries, id="train-1", weights="train-0", epochs=2)
-    validation = FastValidation(moved(committee, labels, 2))
+    forces, codes = moved(committee, labels, 2)
+    validation = FastValidation(forces)
     _, seen = finish(train(further, folder, committee, "cpu", validation=validation))
-    assert used
+    assert codes.used
     _, expected = run(folder, further)
     np.testing.assert_allclose(seen.history, expected.history, rtol=1e-9)
 
 
-def test_wrong_code_is_not_used(make_folder, in_cache, caplog):
+def test_wrong_code_is_not_used(make_folder, caplog):
     labels = molecules()
     folder = make_folder(labels=labels)
     committee, _ = run(folder, effect(shared_entries(labels)))
-    forces = moved(committee, labels, 2)
-    (code,) = [code for code in forces._codes.values() if code._run]
-    right = code._run
-    code._run = lambda *arguments: (right(*arguments)[0], right(*arguments)[1] + 1e-3)
+    forces, codes = moved(committee, labels, 2)
+    codes.off_by = 1e-3
     validation = FastValidation(forces)
     graphs = committee.graphs(folder).of(label.key for label in labels)
     for _ in range(4):
@@ -132,14 +121,15 @@ def test_wrong_code_is_not_used(make_folder, in_cache, caplog):
     assert caplog.text.count("validation stays eager: compiled code is off by 1.0e-03") == 1
 
 
-def test_stress_and_structures_that_do_not_fit_stay_eager(make_folder, in_cache):
+def test_stress_and_structures_that_do_not_fit_stay_eager(make_folder):
     labels = crystals()
     folder = make_folder({"TRAINING": {"loss": "stress"}}, labels=labels)
     committee, _ = run(folder, effect(shared_entries(labels)))
     graphs = committee.graphs(folder).of(label.key for label in labels)
     member = committee.members[0]
     expected = finish(validate(member, graphs, 4))
-    validation = FastValidation(moved(committee, labels, 2))
+    forces, codes = moved(committee, labels, 2)
+    validation = FastValidation(forces)
     assert finish(validate(member, graphs, 4, validation)) == expected
-    assert not used
+    assert not codes.used
     assert FastForces(2).evaluate_one([], {}) is None

@@ -246,6 +246,15 @@ def test_margin_decides_on_improvement(make_folder):
     assert state.best_loss < event.history[0][3]
 
 
+def test_patience_that_was_not_chosen_ends_nothing(make_folder):
+    entries = shared_entries(molecules())
+    impatient = {"margin": 1e9, "patience": 1, "converge_stop_when": "epochs"}
+    folder = make_folder(active={"ACTIVE_LEARNING": impatient})
+    _, event = run(folder, effect(entries, stage="convergence", members=(0,), epochs=6))
+    assert event.members[0].epoch == 6
+    assert event.members[0].stale_epochs == 5
+
+
 def test_active_learning_has_no_patience_and_validates_at_intervals(make_folder):
     entries = shared_entries(molecules())
     folder = make_folder(

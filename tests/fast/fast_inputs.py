@@ -9,4 +9,4 @@ def batch_of(*atoms):
 
 
 def model_inputs(predictor, batch):
-    return predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
+    return predictor.inputs(batch, predictor.neighbor_lists().edges(batch))

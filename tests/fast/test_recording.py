@@ -48,7 +48,7 @@ def test_a_recording_takes_weights_and_inputs(
     predictor = CommitteePredictor(models, dtype=torch.float64)
     function = EnergyAndForces(predictor.cutoff, Contraction, virials)
     first, second = (
-        predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
+        predictor.inputs(batch, predictor.neighbor_lists().edges(batch))
         for batch in (batch_of(ethanol, silicon), batch_of(silicon))
     )
     shape = PaddedShape.with_room(first, 2)
@@ -84,7 +84,7 @@ def test_what_cannot_be_recorded_is_a_runtime_error(tiny_models, ethanol, monkey
     monkeypatch.setattr(recording, "record", refuse)
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
     batch = batch_of(ethanol)
-    inputs = predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
+    inputs = predictor.inputs(batch, predictor.neighbor_lists().edges(batch))
     one = Recording(
         EnergyAndForces(predictor.cutoff, Contraction),
         tiny_models[0],

@@ -14,7 +14,7 @@ def test_parts_say_what_the_whole_says(tiny_models, ethanol, silicon, size):
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
     systems = [silicon, ethanol, ethanol, silicon]
     batch = Batch.from_structures([Structure.from_atoms(atoms) for atoms in systems])
-    inputs = predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
+    inputs = predictor.inputs(batch, predictor.neighbor_lists().edges(batch))
     parts = list(split(inputs, size))
     assert [len(part["head"]) for part in parts] == {
         1: [1, 1, 1, 1],
@@ -33,7 +33,7 @@ def test_an_atom_without_neighbours_is_a_part_of_its_own(tiny_models, ethanol):
     atom = ethanol[:1]
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
     batch = Batch.from_structures([Structure.from_atoms(a) for a in (atom, ethanol, atom)])
-    inputs = predictor._inputs(batch, predictor.neighbor_lists().edges(batch))
+    inputs = predictor.inputs(batch, predictor.neighbor_lists().edges(batch))
     parts = list(split(inputs, 1))
     assert [part["edge_index"].shape[1] for part in parts] == [0, inputs["edge_index"].shape[1], 0]
     assert joined_outputs([(torch.zeros(1, 1), torch.zeros(1, 1, 3), None)] * 2)[2] is None

@@ -24,9 +24,12 @@ directory.mkdir(exist_ok=True)
 control = asi_control("toy_unconverged_below 0.8")
 
 
+def settings_for(library: Path) -> AsiSettings:
+    return AsiSettings.model_construct(library=library, species_dir=SPECIES_DIR)
+
+
 def start(library: Path) -> AsiEngine:
-    settings = AsiSettings.model_construct(library=library, species_dir=SPECIES_DIR)
-    return AsiEngine(settings, control, ASI_ELEMENTS, group, directory)
+    return AsiEngine(settings_for(library), control, ASI_ELEMENTS, group, directory)
 
 
 # One rank that can't have the library stops all of its group, and none of them hangs.
@@ -38,7 +41,7 @@ except InputError:
 assert refused == (world.rank > 0), world.rank
 
 engine = start(library)
-digest = AsiEngine.digest(engine._settings, control, ASI_ELEMENTS)
+digest = AsiEngine.digest(settings_for(library), control, ASI_ELEMENTS)
 check_engine(
     engine,
     [ethanol(), silicon(), water()],

@@ -225,6 +225,7 @@ def test_an_engine_with_stress_gives_one(name, start, water, request):
 
 @TRIED
 def test_in_deterministic_runs_no_label_depends_on_those_before(trial, start, water):
+    """The toy library has no memory; that it starts anew each time is shown in test_asi.py."""
     settings = trial.model_copy(update=dict(trial.history_free))
     engine = start(settings, control_for(trial))
     moved = dataclasses.replace(water, positions=water.positions * 1.02)

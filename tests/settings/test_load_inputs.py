@@ -8,10 +8,12 @@ from typing import get_args
 import numpy as np
 import pytest
 import yaml
+from ase import Atoms
+from ase.io import write
 from input_texts import ASI, CONTROL, SILICON, SMALLEST, WATER, manual_keys, problems_of
 
 from fhi_al.settings import load_inputs, resolved_yaml
-from fhi_al.settings.base import Section
+from fhi_al.settings.base import OneOf, Section
 from fhi_al.settings.mace import Architecture, Interaction, Training
 from fhi_al.settings.reference import (
     ENGINES,
@@ -109,8 +111,10 @@ def test_every_key_of_the_manual_lands_in_an_attribute(folder, file, section, ke
         return part, NEW_NAMES.get(key, key)
 
     part, name = attribute(load_inputs(folder()))
-    annotation = type(part).model_fields[name].annotation
-    choices = get_args(annotation) if "Literal" in str(annotation) else ()
+    field = type(part).model_fields[name]
+    choices = get_args(field.annotation) if "Literal" in str(field.annotation) else ()
+    for metadata in field.metadata:
+        choices = tuple(metadata.registry) if isinstance(metadata, OneOf) else choices
     value = SPECIAL.get(key, another_value(getattr(part, name), choices))
 
     text = yaml.safe_dump({section: {key: value}})
@@ -284,6 +288,20 @@ def test_what_has_no_effect_is_said(folder):
     assert len(inputs.warnings) == 6
 
 
+def test_limits_of_criteria_that_were_not_chosen_have_no_effect(folder):
+    al = (
+        "initial_stop_when: [epochs], max_initial_set_size: 30, stop_when: [Trajectories, accuracy]"
+        ", max_set_size: 50, converge_stop_when: epochs, patience: 7"
+    )
+    inputs = load_inputs(folder(al=SMALLEST.replace("perturb", f"perturb, {al}")))
+    assert inputs.al.active_learning.stop_when == ("trajectories", "accuracy")
+    assert inputs.convergence.patience is None
+    assert [warning.split(": ", 1)[1] for warning in inputs.warnings] == [
+        "ACTIVE_LEARNING.max_initial_set_size has no effect without `initial_stop_when: set_size`.",
+        "ACTIVE_LEARNING.max_set_size has no effect without `stop_when: set_size`.",
+    ]
+
+
 def test_other_engines_take_charge_and_spin(folder):
     control = "charge 1\nspin collinear\nfixed_spin_moment 1\n"
     inputs = load_inputs(folder(control=control))
@@ -315,6 +333,22 @@ def test_what_is_taken_of_control_in_is_said_as_it_is(folder):
     for reference, sentence in said.items():
         inputs = load_inputs(folder(al=f"REFERENCE: {{engine: {reference}}}", control="xc pbe\n"))
         assert sentence in inputs.warnings[-1]
+
+
+def test_a_slab_is_refused_or_told_of_where_the_engine_knows_none(folder, aims):
+    slab = Atoms("OHH", [[0, 0, 0.1], [0, 0.8, -0.5], [0, -0.8, -0.5]], cell=[5, 5, 9])
+    slab.pbc = (True, True, False)
+    write(aims / "slab.xyz", slab, format="extxyz")
+    active = "ACTIVE_LEARNING: {initial_sampling: perturb, geometry: slab.xyz%s}\n"
+    asi = active % ", aims_lib_path: libaims.so, species_dir: species"
+    said = "slab.xyz: it repeats along 2 of its lattice vectors, but the engine"
+    found = problems_of(folder(al=asi, control=CONTROL))
+    assert len(found) == 1
+    assert found[0].startswith(f"{said} asi computes only molecules and crystals; use another")
+    inputs = load_inputs(folder(al=f"{active % ''}REFERENCE: {{engine: xtb}}"))
+    assert inputs.warnings[0].startswith(f"{said} xtb computes only molecules and crystals, and")
+    ase = "REFERENCE: {engine: ase, calculator: ase.calculators.emt.EMT}"
+    assert load_inputs(folder(al=f"{active % ''}{ase}")).warnings == ()
 
 
 def test_half_an_unpaired_electron(folder):

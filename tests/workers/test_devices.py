@@ -8,7 +8,7 @@ import yaml
 
 from fhi_al.errors import InputError
 from fhi_al.settings import Inputs, load_inputs
-from fhi_al.workers.crew import _device
+from fhi_al.workers.crew import choose_device
 
 WATER = "atom 0 0 0.119 O\natom 0 0.763 -0.477 H\natom 0 -0.763 -0.477 H\n"
 
@@ -35,14 +35,14 @@ def current(monkeypatch) -> list[str]:
 
 @pytest.mark.parametrize("inputs", ["auto", "cuda"], indirect=True)
 def test_one_gpu_a_rank_by_its_place_on_the_node(inputs, current):
-    found = [_device(inputs, local) for local in range(6)]
+    found = [choose_device(inputs, local) for local in range(6)]
     assert found == ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:0", "cuda:1"]
     assert current == found
 
 
 @pytest.mark.parametrize("inputs", ["cpu"], indirect=True)
 def test_no_gpu_where_none_is_wanted(inputs, current):
-    assert _device(inputs, 0) == "cpu"
+    assert choose_device(inputs, 0) == "cpu"
     assert not current
 
 
@@ -51,7 +51,7 @@ def test_no_gpu_where_torch_finds_none(inputs, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     if inputs.mace.misc.device == "auto":
-        assert _device(inputs, 0) == "cpu"
+        assert choose_device(inputs, 0) == "cpu"
     else:
         with pytest.raises(InputError, match=r"MISC\.device: cuda"):
-            _device(inputs, 0)
+            choose_device(inputs, 0)

@@ -1,1 +1,1 @@
-"""What everything is about: structures, pairs of atoms, batches, neighbour lists."""
+"""What everything is about: structures, pairs, batches, neighbour lists."""

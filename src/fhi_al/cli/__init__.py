@@ -1,4 +1,4 @@
-"""The console commands: read the command line, hand over. Heavy imports happen later."""
+"""The commands: each reads its command line and hands over."""
 
 from __future__ import annotations
 

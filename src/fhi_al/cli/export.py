@@ -23,7 +23,7 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--format",
         action="append",
-        choices=formats,
+        choices=[*formats],
         metavar="FORMAT",
         dest="formats",
         help="can be given several times (default: model). "

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from fhi_al.ensemble.data import collate, stacked
 from fhi_al.ensemble.member import Member
-from fhi_al.fast.code import CompiledFunction
+from fhi_al.fast.code import CompiledFunction, MakeCode, code_for
 from fhi_al.fast.padding import INPUTS, PaddedShape, Tensors, fill, pad
 from fhi_al.fast.tracing import tensors_of
 
@@ -163,11 +163,22 @@ class FastGradients:
     Args:
         patience_seconds: of eager steps before code is compiled that is not in the cache.
         insist: whether right code is used even where it is slower than the eager path.
+        make: makes the code.
+
+    Attributes:
+        patience_seconds: see above; likewise `insist`.
     """
 
-    def __init__(self, patience_seconds: float = PATIENCE_SECONDS, *, insist: bool = False) -> None:
-        self._patience = patience_seconds
-        self._insist = insist
+    def __init__(
+        self,
+        patience_seconds: float = PATIENCE_SECONDS,
+        *,
+        insist: bool = False,
+        make: MakeCode = code_for,
+    ) -> None:
+        self.patience_seconds = patience_seconds
+        self.insist = insist
+        self._make = make
         self._code: CompiledFunction | None = None
         self._needed: PaddedShape | None = None
         self._trained: set[str] = set()
@@ -213,7 +224,9 @@ class FastGradients:
         function = LossAndGradient(float(model.r_max), type(loss))
         if self._code is None or self._code.function != function:
             what = "the gradients of training"
-            self._code = CompiledFunction(function, what, self._patience, insist=self._insist)
+            self._code = CompiledFunction(
+                function, what, self.patience_seconds, insist=self.insist, make=self._make
+            )
         code = self._code
         inputs = function.inputs(graphs, loss)
         if not code.find(model, inputs, self._needed):

@@ -91,7 +91,7 @@ class Member:
         model: with the raw weights.
         ema: moving average of the weights, or None where the user wants none.
         best: weights with the lowest validation loss of a convergence stage, or None.
-        room: for structures that are validated together.
+        memory_limit: for structures that are validated together.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Member:
         self.device = device
         self.model = (build_model(spec, seed) if model is None else model).to(device)
         # A processor gains little by larger batches, and the controller waits for their end.
-        self.room = MemoryLimit(device, 1) if device.type == "cpu" else MemoryLimit(device)
+        self.memory_limit = MemoryLimit(device, 1) if device.type == "cpu" else MemoryLimit(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = TrainingProgress()
         self.best: list[torch.Tensor] | None = None

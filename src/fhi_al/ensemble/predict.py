@@ -112,7 +112,7 @@ class CommitteePredictor:
         """
         members = range(1 if only_first else len(self))
         edges = (lists or NeighborLists(self.cutoff, 0.0)).edges(batch)
-        inputs = self._inputs(batch, edges)
+        inputs = self.inputs(batch, edges)
         if self._originals is not None:
             self._compare(self._originals, next(split(inputs, 1)))
         if self._fast is None or lists is None:
@@ -177,8 +177,8 @@ class CommitteePredictor:
                 if not self._room.shrink(len(inputs["head"])):
                     raise
 
-    def _inputs(self, batch: Batch, edges: Edges) -> Tensors:
-        """Name things as MACE does."""
+    def inputs(self, batch: Batch, edges: Edges) -> Tensors:
+        """What a model of MACE takes, by its names."""
         one_hot = torch.nn.functional.one_hot(self._species[batch.numbers], self._n_elements)
         # Float32 has 7 digits: far from the origin they would not be enough.
         counts = torch.from_numpy(np.diff(batch.ptr)).to(self.device)

@@ -43,14 +43,14 @@ def validate(
     fast = None if output["virials"] or output["stress"] else fast
     done = 0
     while done < len(valid_set):
-        at_once = max(1, member.room.at_most // batch_size) * batch_size
+        at_once = max(1, member.memory_limit.at_most // batch_size) * batch_size
         graphs = valid_set[done : done + at_once]
         batch = collate(graphs).to(member.device)
         eager = partial(_predict, member, batch, output)
         try:
             prediction = fast.predict(member, batch, eager) if fast else eager()
         except torch.cuda.OutOfMemoryError:
-            if len(graphs) <= batch_size or not member.room.shrink(len(graphs)):
+            if len(graphs) <= batch_size or not member.memory_limit.shrink(len(graphs)):
                 raise
             continue
         for part, predicted in _batches(graphs, batch, prediction, batch_size):

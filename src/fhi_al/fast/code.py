@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,18 @@ class EagerComparison:
         self._failures = 0 if right else self._failures + 1
 
 
+def code_for(
+    function: Function, model: Any, inputs: Mapping[str, torch.Tensor], shape: PaddedShape
+) -> Compilation | Recording:
+    """Code of a function for inputs of a shape: recorded on a GPU, else compiled; not yet made."""
+    make = Recording if inputs["positions"].is_cuda else Compilation
+    return make(function, model, inputs, shape)
+
+
+MakeCode = Callable[[Function, Any, Mapping[str, torch.Tensor], PaddedShape], Any]
+"""What `code_for` is; what it makes has the methods of `Compilation`."""
+
+
 class CompiledFunction:
     """A function by faster code, once that pays, and by other code where its inputs outgrow it.
 
@@ -82,6 +94,7 @@ class CompiledFunction:
         what: that is in words, for the log.
         patience_seconds: of eager evaluation before code is compiled that is not in the cache.
         insist: whether right code is used even where it is slower than the eager path.
+        make: makes the code.
 
     Attributes:
         in_use: whether the function was evaluated by code the last time.
@@ -96,11 +109,13 @@ class CompiledFunction:
         patience_seconds: float = PATIENCE_SECONDS,
         *,
         insist: bool = False,
+        make: MakeCode = code_for,
     ) -> None:
         self.function = function
         self.in_use = False
         self.trust = EagerComparison()
         self._insist = insist
+        self._make = make
         self._what = what
         self._patience = patience_seconds
         self._spent = 0.0
@@ -109,7 +124,7 @@ class CompiledFunction:
         self._run: Any = None
         self._kind = ""
         self._compilation: Compilation | None = None
-        self._next: Compilation | Recording | None = None
+        self._next: Any = None
         self.failed = False
 
     @property
@@ -211,8 +226,7 @@ class CompiledFunction:
         if self._wanted is None or not self._wanted.holds(inputs):
             self._wanted = needed if self._wanted is None else needed.union(self._wanted)
         if self._next is None or self._next.shape != self._wanted:
-            make = Recording if inputs["positions"].is_cuda else Compilation
-            self._next = make(self.function, model, inputs, self._wanted)
+            self._next = self._make(self.function, model, inputs, self._wanted)
         if isinstance(self._next, Recording) or self._next.in_cache():
             self._take(self._next)
             self._next = None

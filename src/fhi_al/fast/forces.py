@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 
-from fhi_al.fast.code import PATIENCE_SECONDS, CompiledFunction, device_clock
+from fhi_al.fast.code import (
+    PATIENCE_SECONDS,
+    CompiledFunction,
+    MakeCode,
+    code_for,
+    device_clock,
+)
 from fhi_al.fast.padding import PaddedShape, Tensors, pad
 from fhi_al.fast.splitting import Outputs, joined_outputs, split
 from fhi_al.fast.tracing import tensors_of
@@ -18,7 +24,7 @@ from fhi_al.fast.tracing import tensors_of
 Eager = Callable[[Tensors, Sequence[int], bool], Outputs]
 """Evaluates structures with the models themselves: (inputs, members, whether virials too)."""
 
-_MESSAGES = 2**20
+MESSAGES = 2**20
 """Numbers in the messages of structures that are evaluated together: more don't fit a processor's
 cache, and a structure takes up to twice the time (benchmarks/md.py)."""
 
@@ -75,16 +81,29 @@ class FastForces:
         patience_seconds: of eager evaluation, or of evaluated padding, before code is compiled that
             is not in the cache.
         insist: whether right code is used even where it is slower than the eager path.
+        messages: numbers in the messages of structures that are evaluated together on a processor.
+        make: makes the code.
+
+    Attributes:
+        patience_seconds: see above; likewise `insist`.
     """
 
     def __init__(
-        self, expected: int, patience_seconds: float = PATIENCE_SECONDS, *, insist: bool = False
+        self,
+        expected: int,
+        patience_seconds: float = PATIENCE_SECONDS,
+        *,
+        insist: bool = False,
+        messages: float = MESSAGES,
+        make: MakeCode = code_for,
     ) -> None:
         self._capacities = [expected]
         while self._capacities[0] > 1:
             self._capacities.insert(0, (self._capacities[0] + 1) // 2)
-        self._patience = patience_seconds
-        self._insist = insist
+        self.patience_seconds = patience_seconds
+        self.insist = insist
+        self._messages = messages
+        self._make = make
         self._codes: dict[tuple[bool, int], CompiledFunction] = {}
         self._path = "eager"
         self._n_checks = 0
@@ -170,7 +189,7 @@ class FastForces:
         if self._device.type != "cpu":
             return self._capacities
         numbers = inputs["edge_index"].shape[1] * self._message / len(inputs["head"])
-        return [size for size in self._capacities if size == 1 or size * numbers <= _MESSAGES]
+        return [size for size in self._capacities if size == 1 or size * numbers <= self._messages]
 
     def _evaluate(
         self,
@@ -210,7 +229,11 @@ class FastForces:
             if capacity < self._capacities[-1]:
                 what += f" for up to {capacity} trajectories" if capacity > 1 else " for one"
             self._codes[virials, capacity] = CompiledFunction(
-                self._function(virials), what, self._patience, insist=self._insist
+                self._function(virials),
+                what,
+                self.patience_seconds,
+                insist=self.insist,
+                make=self._make,
             )
         return self._codes[virials, capacity]
 

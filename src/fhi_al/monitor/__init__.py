@@ -1,1 +1,1 @@
-"""How a run is coming along: worked out from its journal, drawn for people."""
+"""A run watched: how it comes along, worked out from its journal."""

@@ -1,1 +1,1 @@
-"""What a run will cost, found out before it: `FHI_AL-plan`."""
+"""A run foretold: what it will cost, found out before it."""

@@ -1,1 +1,1 @@
-"""Pure state machines: which effects should be running, given the events so far."""
+"""Pure decisions: which effects should be running, given the events so far."""

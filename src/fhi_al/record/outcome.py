@@ -25,7 +25,12 @@ def since_start() -> float:
     return time.monotonic() - _LOADED
 
 
-class Worker(NamedTuple):
+class _Worker(NamedTuple):
+    role: Role
+    number: int
+
+
+class Worker(_Worker):
     """Something that carries out effects. As text, which is never read again, it is `ML 0`.
 
     Attributes:
@@ -33,11 +38,18 @@ class Worker(NamedTuple):
         number: of the ML rank (0 comes with the controller), or of the group of reference ranks.
     """
 
-    role: Role
-    number: int
+    __slots__ = ()
+
+    def __new__(cls, role: Role, number: int) -> Worker:
+        """The same object each time: a long journal names its few workers at every turn."""
+        new = super().__new__(cls, role, number)
+        return _WORKERS.setdefault(new, new)
 
     def __str__(self) -> str:
         return f"{self.role} {self.number}"
+
+
+_WORKERS: dict[Worker, Worker] = {}
 
 
 @dataclass(frozen=True, slots=True)

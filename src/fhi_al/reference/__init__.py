@@ -1,1 +1,1 @@
-"""Reference methods: what an electronic-structure code says about a structure."""
+"""The engines that compute the truth about a structure."""

@@ -1,1 +1,1 @@
-"""Reports of runs and of models: charts, described once and drawn twice, tables, and words."""
+"""A run told: charts, described once and drawn twice, tables and words."""

@@ -1,1 +1,1 @@
-"""A run from its start to its end: controller, launch, opening, closing, stopping."""
+"""A run from start to end: launch, opening, controller, stopping, closing."""

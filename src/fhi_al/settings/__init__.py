@@ -1,4 +1,4 @@
-"""The users' input files: typed, validated, and read without any heavy import."""
+"""The users' input files, typed and checked; read without any heavy import."""
 
 from fhi_al.settings.base import AL_FILE, MACE_FILE
 from fhi_al.settings.control_in import ControlIn

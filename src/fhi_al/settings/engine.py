@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from fhi_al.record.registry import Choice, Citation, Registry
 from fhi_al.settings import control_in
-from fhi_al.settings.base import Section
+from fhi_al.settings.base import Section, unknown
 from fhi_al.settings.control_in import ControlIn
 
 _KINDS = ("molecules", "chains", "slabs", "crystals")
@@ -156,3 +156,19 @@ def engines(*sections: type[ReferenceSettings]) -> Registry[EngineChoice]:
             for section in sections
         },
     )
+
+
+def refuse_unknown(rescues: Iterable[Mapping[str, Any]], known: Iterable[str], what: str) -> None:
+    """Refuse rescues with keys that an engine does not know.
+
+    Args:
+        rescues: as the user gave them.
+        known: the keys that a rescue may have.
+        what: such a key, as in `a setting of an SCF`.
+
+    Raises:
+        ValueError: with the nearest key.
+    """
+    for name in (name for overrides in rescues for name in overrides):
+        if name not in known:
+            raise ValueError(unknown("", name, known, what))

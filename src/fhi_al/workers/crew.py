@@ -112,7 +112,7 @@ class Crew:
             problems += _told(error)
         try:
             if self._rank in layout.ml:
-                device = _device(plan.inputs, local_rank(self._ml_comm))
+                device = choose_device(plan.inputs, local_rank(self._ml_comm))
                 _check_cueq(plan.inputs, device)
                 self._ml = MlWorker(folder, device, self._ml_comm)
                 if "foundation" in plan.resources and self._rank == 0:
@@ -196,7 +196,19 @@ def _told(error: FhiAlError) -> list[str]:
     return error.problems if isinstance(error, InputError) else [str(error)]
 
 
-def _device(inputs: Inputs, local: int) -> str:
+def choose_device(inputs: Inputs, local: int) -> str:
+    """Choose the device of an ML rank, and make it the current one.
+
+    Args:
+        inputs: with the settings.
+        local: the rank's place among those of its node.
+
+    Returns:
+        Its name for torch.
+
+    Raises:
+        InputError: there is no GPU, but one is asked for.
+    """
     wanted = inputs.mace.misc.device
     if wanted == "cpu" or (wanted == "auto" and not visible_gpus()):
         return "cpu"
