@@ -34,7 +34,7 @@ from fhi_al.md.drive import Drive
 from fhi_al.md.guard import Guard
 from fhi_al.md.protocol import MdProtocol
 from fhi_al.md.shard import Shard
-from fhi_al.md.walker import Walkers
+from fhi_al.md.start import start_walkers
 from fhi_al.settings.mace import Architecture
 from fhi_al.settings.md import MdSettings
 
@@ -112,7 +112,7 @@ def ours(
     )
     structure = Structure.from_atoms(atoms)
     protocols = [MdProtocol()] * count
-    walkers = Walkers.start([structure] * count, range(count), protocols, device=device)
+    walkers = start_walkers([structure] * count, range(count), protocols, device=device)
     guard = Guard([MdSettings().limits] * count, walkers.structures)
     shard = Shard(walkers, Drive(predictor, walkers, protocols), guard)
     waited = time.perf_counter()

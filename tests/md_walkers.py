@@ -2,7 +2,7 @@
 
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.protocol import MdProtocol, Ramp
-from fhi_al.md.walker import Walkers
+from fhi_al.md.start import start_walkers
 from fhi_al.record import effects
 
 FACTORS = (0.9, 1.0, 1.1)
@@ -25,7 +25,7 @@ def start(structures, trajectories=None, velocities=None, **changes):
     """Walkers that all have this protocol."""
     trajectories = range(len(structures)) if trajectories is None else trajectories
     protocols = [protocol(**changes)] * len(structures)
-    return Walkers.start(structures, trajectories, protocols, velocities=velocities)
+    return start_walkers(structures, trajectories, protocols, velocities=velocities)
 
 
 def integrator(walkers, **changes):

@@ -19,7 +19,7 @@ import torch
 from ase.build import bulk, molecule
 from md_walkers import integrator, start
 
-import fhi_al.templates
+import fhi_al
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Structure
 from fhi_al.md.barostats import BAROSTATS
@@ -38,6 +38,7 @@ from fhi_al.record.events import Event, Opened, Started
 from fhi_al.record.exports import DATASET_FORMATS, MODEL_FORMATS
 from fhi_al.record.journal import Record
 from fhi_al.record.registry import Choice, Citation, Registry
+from fhi_al.record.templates import TEMPLATES
 from fhi_al.report.citations import cited
 from fhi_al.report.methods import methods
 from fhi_al.report.story import Story, tell
@@ -133,7 +134,7 @@ def test_registries_are_read_without_heavy_imports():
         "fhi_al.procedures.stop",
         "fhi_al.procedures.samplings",
         "fhi_al.record.exports",
-        "fhi_al.templates",
+        "fhi_al.record.templates",
     }
     script = (
         f"import sys, {', '.join(sorted(modules))}; "
@@ -276,9 +277,9 @@ def test_formats_are_told_apart_by_how_their_files_end():
 
 
 def test_every_folder_of_templates_is_described():
-    folder = Path(fhi_al.templates.__file__).parent
+    folder = Path(fhi_al.__file__).parent / "templates"
     found = {path.name for path in folder.iterdir() if (path / "control.in").exists()}
-    assert found == set(fhi_al.templates.TEMPLATES)
+    assert found == set(TEMPLATES)
 
 
 # --- stop criteria -----------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from asi_library.build import SPECIES_DIR, compile_library
 from cli_runs import ask, contents, succeed, summary
 
 from fhi_al.atoms.structure import Structure
+from fhi_al.record.templates import TEMPLATES
 from fhi_al.settings import load_inputs
-from fhi_al.templates import TEMPLATES
 
 # A committee that trains in seconds, and a run that goes through all stages.
 SMALLER: dict[str, dict[str, dict[str, Any]]] = {

@@ -15,7 +15,7 @@ from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.protocol import Ramp
 from fhi_al.md.shard import Shard
-from fhi_al.md.walker import Walkers
+from fhi_al.md.start import start_walkers
 from fhi_al.settings.md import MdSettings
 
 
@@ -52,7 +52,7 @@ def test_batched_equals_one_at_a_time(tiny_models, ethanol, silicon):
 
     def move(numbers):
         structures, protocols = zip(*(cases[i] for i in numbers), strict=True)
-        walkers = Walkers.start(structures, numbers, protocols)
+        walkers = start_walkers(structures, numbers, protocols)
         finish(shard_of(walkers, Drive(predictor, walkers, protocols)).advance(12))
         return walkers
 
@@ -72,7 +72,7 @@ def test_one_member_drives_and_the_others_are_asked_at_checks(tiny_models, ethan
     protocols = [protocol(ensemble="nve")]
 
     def move(driver, **options):
-        walkers = Walkers.start([structure], [0], protocols)
+        walkers = start_walkers([structure], [0], protocols)
         shard = shard_of(walkers, Drive(driver, walkers, protocols, **options))
         frames = [finish(shard.advance(5))[0][0] for _ in range(2)]
         return walkers, frames, shard.structure(0)[1]
@@ -97,7 +97,7 @@ def test_the_bias_is_the_gradient_of_the_spread(tiny_models, ethanol, silicon):
         protocol(bias=0.3, max_bias_force=1e9),
         protocol(),
     ]
-    walkers = Walkers.start(structures, range(3), protocols)
+    walkers = start_walkers(structures, range(3), protocols)
     batch = walkers.batch
     bias = Bias(protocols, torch.device("cpu"))
     forces, stress = bias.of(predictor.predict(batch, stress=True), batch)
@@ -135,7 +135,7 @@ def test_the_bias_is_capped(tiny_models, ethanol):
     predictor = CommitteePredictor(tiny_models, dtype=torch.float64)
     structure = Structure.from_atoms(ethanol)
     protocols = [protocol(bias=1e3, max_bias_force=0.2)]
-    walkers = Walkers.start([structure], [0], protocols)
+    walkers = start_walkers([structure], [0], protocols)
     out = predictor.predict(walkers.batch)
     push = Drive(predictor, walkers, protocols).push(walkers, check=True)
     bias = push.forces - out.forces.mean(0)
@@ -149,7 +149,7 @@ def test_ramps_set_what_is_held(ethanol):
         replace(protocol(), temperature=Ramp(300, 500, 10, "steps")),
         replace(protocol(), temperature=Ramp(300, 100, 8, "labels")),
     ]
-    walkers = Walkers.start([structure] * 2, range(2), protocols)
+    walkers = start_walkers([structure] * 2, range(2), protocols)
     moves = Integrator(walkers, protocols, n_train=4)
     forces = torch.zeros_like(walkers.positions)
     seen = []

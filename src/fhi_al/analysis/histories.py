@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.reading import read_rules
 from fhi_al.procedures.threshold import Thresholds
 from fhi_al.record.events import Advanced, Check, Labelled, Opened, Trained
 from fhi_al.record.files import write_text
@@ -40,7 +40,7 @@ def write_histories(folder: Path, records: Iterable[Record], *, analysis: bool) 
     for record in records:
         event = record.event
         if isinstance(event, Opened):
-            rules = Rules.from_json(event.settings)
+            rules = read_rules(event.settings)
             if thresholds is None:
                 thresholds = Thresholds(rules.threshold, rules.threshold_systems)
             thresholds.follow(rules.threshold, rules.threshold_systems)

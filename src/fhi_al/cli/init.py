@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fhi_al.cli import guarded, make_parser
-from fhi_al.templates import TEMPLATES
+from fhi_al.record.templates import TEMPLATES
 
 
 def main_parser() -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.protocol import MdProtocol, Ramp
 from fhi_al.md.shard import Frame, Shard
+from fhi_al.md.start import start_walkers
 from fhi_al.md.walker import Walkers
 from fhi_al.md.walkers_file import load_walkers, save_walkers
 from fhi_al.procedures.samplings import sampling
@@ -370,7 +371,7 @@ def _start(inputs: Inputs, device: torch.device | str) -> Walkers:
     """Begin the trajectories of active learning; the first of each geometry as it moves there."""
     dealt = inputs.trajectories[: inputs.al.active_learning.num_trajectories]
     geometries = [inputs.geometries[trajectory.geometry] for trajectory in dealt]
-    return Walkers.start(
+    return start_walkers(
         [geometry.structure for geometry in geometries],
         range(len(dealt)),
         [trajectory.protocol for trajectory in dealt],
@@ -386,7 +387,7 @@ def _start_sampling(
     inputs: Inputs, geometries: Sequence[int], stream: str, device: torch.device | str
 ) -> Walkers:
     """Begin one trajectory at each of these geometries, for the initial dataset."""
-    return Walkers.start(
+    return start_walkers(
         [inputs.geometries[geometry].structure for geometry in geometries],
         geometries,
         [_sampling_protocol(inputs, geometry) for geometry in geometries],

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fhi_al.md.thermostats import THERMOSTATS
-
 Ensemble = Literal["nve", "nvt", "npt"]
 
 
@@ -79,11 +77,6 @@ class MdProtocol:
     seed: int = 42
     bias: float = 0.0
     max_bias_force: float = 1.0
-
-    @property
-    def conserves_momentum(self) -> bool:
-        """Whether the total momentum stays as it is without outer forces."""
-        return self.ensemble == "nve" or THERMOSTATS[self.thermostat].conserves_momentum
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from ase import units
-from ase.data import atomic_masses
 
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import BoolArray, FloatArray, IntArray, Structure
 from fhi_al.errors import JournalError
-from fhi_al.md.protocol import MdProtocol
 
 # First part of each walker's spawn key: the same seed gives unrelated noise to each use.
 STREAMS = {"active_learning": 0, "foundation": 1, "reference": 2, "perturb": 3}
@@ -85,62 +83,6 @@ class Walkers:
         """(atoms, 3) in Å; changed in place by integrators."""
         return self.batch.positions
 
-    @classmethod
-    def start(
-        cls,
-        structures: Sequence[Structure],
-        trajectories: Sequence[int],
-        protocols: Sequence[MdProtocol],
-        *,
-        stream: str = "active_learning",
-        velocities: Sequence[FloatArray | None] | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Walkers:
-        """Begin trajectories with velocities from the Maxwell-Boltzmann distribution.
-
-        The centre of mass is at rest, exactly, where nothing would move it: in free molecules,
-        and everywhere when the protocol conserves momentum; never where atoms are fixed.
-        Nothing else is taken from the canonical distribution: kinetic energies fluctuate.
-
-        Args:
-            structures: where each walker begins.
-            trajectories: number of each.
-            protocols: how each is to move.
-            stream: what the trajectories are for; see `generator`.
-            velocities: (atoms, 3) in Å/fs for each walker; None: to be drawn.
-            device: where the tensors live.
-        """
-        batch = Batch.from_structures(structures, device)
-        fixed = [structure.fixed for structure in structures]
-        walkers = cls(
-            batch=batch,
-            structures=list(structures),
-            trajectories=np.array(trajectories, dtype=np.int64),
-            steps=np.zeros(len(structures), dtype=np.int64),
-            momenta=torch.zeros_like(batch.positions),
-            masses=torch.tensor(atomic_masses[batch.numbers.cpu().numpy()], device=device),
-            fixed=torch.tensor(np.concatenate(fixed), device=device),
-            temperatures=np.array([protocol.initial_temperature_K for protocol in protocols]),
-            pressures=np.array([protocol.pressure.start for protocol in protocols]),
-            chains=np.zeros((len(structures), 2, CHAIN_LENGTH)),
-            at_rest=np.array(
-                [
-                    (protocol.conserves_momentum or not structure.periodic) and not mask.any()
-                    for structure, mask, protocol in zip(structures, fixed, protocols, strict=True)
-                ]
-            ),
-            half_stepped=False,
-            generators=[
-                generator(protocol.seed, stream, trajectory)
-                for protocol, trajectory in zip(protocols, trajectories, strict=True)
-            ],
-        )
-        given = velocities or [None] * len(structures)
-        for index, velocity in enumerate(given):
-            walkers._set_velocities(index, velocity)
-        walkers.temperatures[:] = [protocol.temperature.start for protocol in protocols]
-        return walkers
-
     def structure(self, index: int) -> Structure:
         """The present structure of a walker."""
         return self.structure_at(index, self.positions, self.batch.cells)
@@ -179,7 +121,7 @@ class Walkers:
 
     def thermalize(self, index: int) -> None:
         """Draw new velocities for a walker; its thermostat begins anew."""
-        self._set_velocities(index, None)
+        self.set_velocities(index, None)
         self.chains[index] = 0.0
 
     def noise(self, indices: Sequence[int]) -> torch.Tensor:
@@ -275,7 +217,13 @@ class Walkers:
             self.chains[index] = part.chains[other]
             self.generators[index] = part.generators[other]
 
-    def _set_velocities(self, index: int, velocities: FloatArray | None) -> None:
+    def set_velocities(self, index: int, velocities: FloatArray | None) -> None:
+        """Give a walker velocities.
+
+        Args:
+            index: which.
+            velocities: (atoms, 3) in Å/fs; None: drawn, at its temperature.
+        """
         atoms = self.batch.atoms(index)
         masses = self.masses[atoms, None]
         if velocities is None:

@@ -16,6 +16,7 @@ from fhi_al.planning.costs import Costs, RankSplit, WorkSizes
 from fhi_al.planning.forecast import Forecast, forecast
 from fhi_al.planning.trial import LabelTrial, ModelTrial
 from fhi_al.procedures.pipelines import words_of
+from fhi_al.procedures.reading import read_rules
 from fhi_al.procedures.rules import Rules
 from fhi_al.record.events import Opened
 from fhi_al.record.outcome import Place
@@ -60,7 +61,7 @@ class Trial:
     @property
     def rules(self) -> Rules:
         """Of the run."""
-        return Rules.from_json(self.opened.settings)
+        return read_rules(self.opened.settings)
 
     @property
     def split(self) -> RankSplit:

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fhi_al.procedures.stop import (
-    CONVERGE_STOP_CRITERIA,
-    INITIAL_STOP_CRITERIA,
-    STOP_CRITERIA,
-    defaults,
-)
 from fhi_al.procedures.threshold import ThresholdRule
 
 
@@ -72,6 +65,10 @@ class Rules:
     converge_on: Literal["union", "own"]
     max_final_epochs: int
     final_patience: int
+    # What ends a stage.
+    initial_stop_when: tuple[str, ...]
+    stop_when: tuple[str, ...]
+    converge_stop_when: tuple[str, ...]
     # Faults.
     max_energy_deviation_eV_per_atom: float = 5.0
     max_label_starts: int = 3
@@ -81,10 +78,6 @@ class Rules:
     threshold_systems: tuple[str, ...] = ()
     # Fine-tuning.
     converge_imported: bool = False
-    # What ends a stage; journals of earlier versions don't say, and mean the defaults.
-    initial_stop_when: tuple[str, ...] = defaults(INITIAL_STOP_CRITERIA)
-    stop_when: tuple[str, ...] = defaults(STOP_CRITERIA)
-    converge_stop_when: tuple[str, ...] = defaults(CONVERGE_STOP_CRITERIA)
 
     @property
     def threshold(self) -> ThresholdRule:
@@ -112,9 +105,3 @@ class Rules:
         """Plain data for the journal, as it is read from there."""
         plain = dataclasses.asdict(self)
         return {key: list(v) if isinstance(v, tuple) else v for key, v in plain.items()}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Rules:
-        """The rules in a journal's `Opened` event."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return cls(**plain)

@@ -8,7 +8,7 @@ from typing import Any
 from fhi_al.procedures import books
 from fhi_al.procedures.pipelines import PIPELINES
 from fhi_al.procedures.procedure import Procedure, Stage
-from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.reading import read_rules
 from fhi_al.procedures.state import DONE, Origin, State
 from fhi_al.procedures.stop import Count
 from fhi_al.record.effects import Calculate, Effect, Evaluate, Export
@@ -134,7 +134,7 @@ def delivered_members(state: State) -> tuple[int, ...]:
 
 
 def _opened(state: State | None, event: Opened) -> State:
-    rules = Rules.from_json(event.settings)
+    rules = read_rules(event.settings)
     if event.goal not in PIPELINES:
         raise ValueError(f"unknown procedure {event.goal!r}")
     if state is None:

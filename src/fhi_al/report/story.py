@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fhi_al.analysis.histories import looks
-from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.reading import read_rules
 from fhi_al.procedures.run import step
 from fhi_al.procedures.state import State
 from fhi_al.procedures.threshold import Thresholds
@@ -147,7 +147,7 @@ def tell(records: Sequence[Record]) -> Story:
     first = records[0].event
     assert isinstance(first, Opened)
     story = Story(records, first, first, step(None, first))
-    rules = Rules.from_json(first.settings)
+    rules = read_rules(first.settings)
     thresholds = Thresholds(rules.threshold, rules.threshold_systems)
     chosen: dict[str, Candidate] = {}
     for record in records[1:]:

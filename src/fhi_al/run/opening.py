@@ -14,6 +14,7 @@ from typing import Any
 from fhi_al import __version__
 from fhi_al.analysis.progress import Progress
 from fhi_al.errors import InputError, JournalError
+from fhi_al.procedures.reading import read_rules
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.run import begun, step, unfinished_before
 from fhi_al.procedures.samplings import sampling
@@ -182,7 +183,7 @@ def _forbidden(first: Opened, opened: Opened, state: State) -> list[str]:
     if old != new and not first.inputs:
         found.append(f"ACTIVE_LEARNING.ensemble_size was {old}, is {new}")
     found += _differences(first, opened, fixed=True)
-    rules = Rules.from_json(opened.settings)
+    rules = read_rules(opened.settings)
     for stage in begun(state):
         found += stage.refusals(stage.own(state), rules)
     return found

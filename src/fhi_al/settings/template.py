@@ -10,10 +10,10 @@ from pathlib import Path
 from fhi_al.atoms.structure import Structure
 from fhi_al.errors import InputError
 from fhi_al.record.files import write_text
+from fhi_al.record.templates import TEMPLATES
 from fhi_al.settings.geometries import read_geometries
 from fhi_al.settings.geometry_in import FILE as GEOMETRY_FILE
 from fhi_al.settings.geometry_in import format_geometry
-from fhi_al.templates import TEMPLATES
 
 
 def write_template(name: str, directory: Path, geometry: str | None = None) -> list[Path]:

@@ -8,6 +8,12 @@ import numpy as np
 
 from fhi_al.handlers.worker import Slices
 from fhi_al.procedures.rules import Rules
+from fhi_al.procedures.stop import (
+    CONVERGE_STOP_CRITERIA,
+    INITIAL_STOP_CRITERIA,
+    STOP_CRITERIA,
+    defaults,
+)
 from fhi_al.procedures.threshold import Thresholds
 from fhi_al.record.effects import (
     Advance,
@@ -79,6 +85,9 @@ def simulated_rules(**changes: object) -> Rules:
         "converge_on": "union",
         "max_final_epochs": 50,
         "final_patience": 30,
+        "initial_stop_when": defaults(INITIAL_STOP_CRITERIA),
+        "stop_when": defaults(STOP_CRITERIA),
+        "converge_stop_when": defaults(CONVERGE_STOP_CRITERIA),
     }
     return Rules(**{**values, **changes})  # type: ignore[arg-type]
 
