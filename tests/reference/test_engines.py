@@ -217,10 +217,14 @@ def test_structures_repeat_as_it_says(trial, start, water, pbc):
 
 @NAMED
 def test_an_engine_with_stress_gives_one(name, start, water, request):
+    section = ENGINES[name].section
+    if 3 not in section.periodicities:
+        assert not section.has_stress, "that of chains and slabs is nobody's"
+        return
     crystal = repeated(water, (1, 1, 1), (4.0, 4.5, 8.0))
     tried = [make(request.getfixturevalue) for key, make in TRIALS.items() if key.startswith(name)]
     stresses = [start(trial, control_for(trial)).label(crystal).stress for trial in tried]
-    assert any(stress is not None for stress in stresses) == ENGINES[name].section.has_stress
+    assert any(stress is not None for stress in stresses) == section.has_stress
 
 
 @TRIED
