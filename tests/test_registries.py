@@ -48,6 +48,7 @@ from fhi_al.settings.base import Among, Section, parse_section
 from fhi_al.settings.geometry_in import format_geometry
 from fhi_al.settings.inputs import flat_settings
 from fhi_al.settings.md import MdSettings
+from fhi_al.settings.reference import ENGINES
 from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 REGISTRIES: dict[str, Registry] = {
@@ -60,6 +61,7 @@ REGISTRIES: dict[str, Registry] = {
     "samplings": SAMPLINGS,
     "model formats": MODEL_FORMATS,
     "dataset formats": DATASET_FORMATS,
+    "engines": ENGINES,
 }
 ENTRIES = [
     pytest.param(registry, name, id=f"{title}-{name}")
@@ -134,6 +136,7 @@ def test_registries_are_read_without_heavy_imports():
         "fhi_al.procedures.stop",
         "fhi_al.procedures.samplings",
         "fhi_al.record.exports",
+        "fhi_al.settings.reference",
         "fhi_al.record.templates",
     }
     script = (
