@@ -1,7 +1,8 @@
 """Every registry keeps what its entries promise: one contract for all of them.
 
 What a choice does is tested where it is at home; that a thermostat samples what it should, say, in
-`md/test_ensembles.py`, which runs over the registry, too.
+`md/test_ensembles.py`, which runs over the registry, too; and more of what engines say of
+themselves in `reference/test_engines.py`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from fhi_al.procedures.stop import (
 from fhi_al.record.events import Event, Opened, Started
 from fhi_al.record.exports import DATASET_FORMATS, MODEL_FORMATS
 from fhi_al.record.journal import Record
+from fhi_al.record.outcome import Worker
 from fhi_al.record.registry import Choice, Citation, Registry
 from fhi_al.report.citations import cited
 from fhi_al.report.methods import methods
@@ -47,9 +49,11 @@ from fhi_al.settings.base import Among, Section, parse_section
 from fhi_al.settings.geometry_in import format_geometry
 from fhi_al.settings.inputs import flat_settings
 from fhi_al.settings.md import MdSettings
+from fhi_al.settings.reference import ENGINES
 from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 REGISTRIES: dict[str, Registry] = {
+    "engines": ENGINES,
     "uncertainties": UNCERTAINTIES,
     "initial stop criteria": INITIAL_STOP_CRITERIA,
     "stop criteria": STOP_CRITERIA,
@@ -294,7 +298,8 @@ def simulate(opened: Opened) -> Iterator[tuple[State, Event]]:
             return
         assert not state.failure, state.failure
         effect = wanted(state)[0]
-        for event in (Started(effect.id, "ml"), worker.answer(effect)):
+        started = Started(effect.id, Worker("ML", 0), type(effect).__name__)
+        for event in (started, worker.answer(effect)):
             state = step(state, event)
             yield state, event
     raise AssertionError("the run does not end")
