@@ -249,8 +249,9 @@ def test_a_thermostat_conserves_momentum_or_says_that_it_does_not(name):
     walkers.momenta += 0.1
     before = walkers.batch.sum(walkers.momenta)
     direction = before / before.norm(dim=1, keepdim=True)
-    moves, still = integrator(walkers, thermostat=name), torch.zeros_like(walkers.momenta)
-    for _ in range(5):
+    moves = integrator(walkers, thermostat=name, friction_per_fs=0.1, thermostat_time_fs=10.0)
+    still = torch.zeros_like(walkers.momenta)
+    for _ in range(100):
         moves.begin(walkers, still)
         moves.finish(walkers, still)
     after = walkers.batch.sum(walkers.momenta)
