@@ -1,7 +1,8 @@
 """Every registry keeps what its entries promise: one contract for all of them.
 
 What a choice does is tested where it is at home; that a thermostat samples what it should, say, in
-`md/test_ensembles.py`, which runs over the registry, too.
+`md/test_ensembles.py`, which runs over the registry, too; and more of what engines say of
+themselves in `reference/test_engines.py`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from fhi_al.procedures.stop import (
 from fhi_al.record.events import Event, Opened, Started
 from fhi_al.record.exports import DATASET_FORMATS, MODEL_FORMATS
 from fhi_al.record.journal import Record
+from fhi_al.record.outcome import Worker
 from fhi_al.record.registry import Choice, Citation, Registry
 from fhi_al.record.templates import TEMPLATES
 from fhi_al.report.citations import cited
@@ -52,6 +54,7 @@ from fhi_al.settings.reference import ENGINES
 from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 REGISTRIES: dict[str, Registry] = {
+    "engines": ENGINES,
     "uncertainties": UNCERTAINTIES,
     "initial stop criteria": INITIAL_STOP_CRITERIA,
     "stop criteria": STOP_CRITERIA,
@@ -249,8 +252,9 @@ def test_a_thermostat_conserves_momentum_or_says_that_it_does_not(name):
     walkers.momenta += 0.1
     before = walkers.batch.sum(walkers.momenta)
     direction = before / before.norm(dim=1, keepdim=True)
-    moves, still = integrator(walkers, thermostat=name), torch.zeros_like(walkers.momenta)
-    for _ in range(5):
+    moves = integrator(walkers, thermostat=name, friction_per_fs=0.1, thermostat_time_fs=10.0)
+    still = torch.zeros_like(walkers.momenta)
+    for _ in range(100):
         moves.begin(walkers, still)
         moves.finish(walkers, still)
     after = walkers.batch.sum(walkers.momenta)
@@ -298,7 +302,8 @@ def simulate(opened: Opened) -> Iterator[tuple[State, Event]]:
             return
         assert not state.failure, state.failure
         effect = wanted(state)[0]
-        for event in (Started(effect.id, "ml"), worker.answer(effect)):
+        started = Started(effect.id, Worker("ML", 0), type(effect).__name__)
+        for event in (started, worker.answer(effect)):
             state = step(state, event)
             yield state, event
     raise AssertionError("the run does not end")

@@ -155,16 +155,16 @@ def test_uncertainties_have_their_closed_forms():
     forces[:, 1, :] = torch.tensor([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
     forces[:, 2, 0] = torch.tensor([0.0, 0.6])
     mobile = torch.ones(3, dtype=torch.bool)
-    largest = UNCERTAINTIES["max_atomic_sd"](forces, batch, mobile)
-    mean = UNCERTAINTIES["mean_atomic_sd"](forces, batch, mobile)
+    largest = UNCERTAINTIES["max_atomic_sd"].load()(forces, batch, mobile)
+    mean = UNCERTAINTIES["mean_atomic_sd"].load()(forces, batch, mobile)
     np.testing.assert_allclose(largest, [1 / np.sqrt(3), 0.3 / np.sqrt(3)])
     np.testing.assert_allclose(mean, [(1 / np.sqrt(3) + 0.5) / 2, 0.3 / np.sqrt(3)])
     mobile[0] = False
     np.testing.assert_allclose(
-        UNCERTAINTIES["max_atomic_sd"](forces, batch, mobile), [0.5, 0.3 / np.sqrt(3)]
+        UNCERTAINTIES["max_atomic_sd"].load()(forces, batch, mobile), [0.5, 0.3 / np.sqrt(3)]
     )
     np.testing.assert_allclose(
-        UNCERTAINTIES["mean_atomic_sd"](forces, batch, mobile), [0.5, 0.3 / np.sqrt(3)]
+        UNCERTAINTIES["mean_atomic_sd"].load()(forces, batch, mobile), [0.5, 0.3 / np.sqrt(3)]
     )
 
 
@@ -177,9 +177,9 @@ def test_the_stress_counts_where_it_is_the_larger_doubt():
     stress = torch.zeros((2, 2, 3, 3), dtype=torch.float64)
     stress[1, 0] = 2 * 0.1 * torch.eye(3)
     mobile = torch.ones(2, dtype=torch.bool)
-    u = UNCERTAINTIES["max_atomic_sd_stress"](forces, batch, mobile, stress)
+    u = UNCERTAINTIES["max_atomic_sd_stress"].load()(forces, batch, mobile, stress)
     np.testing.assert_allclose(u, [9.0 * 0.1 / np.sqrt(3), 0.15 / np.sqrt(3)])
-    u = UNCERTAINTIES["max_atomic_sd_stress"](forces, batch, mobile)
+    u = UNCERTAINTIES["max_atomic_sd_stress"].load()(forces, batch, mobile)
     np.testing.assert_allclose(u, 0.15 / np.sqrt(3))
 
 
@@ -197,5 +197,5 @@ def test_members_that_agree_are_certain(name):
     batch = Batch.from_structures([Structure([1, 1], np.zeros((2, 3)))])
     forces = torch.randn((1, 2, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     mobile = torch.ones(2, dtype=torch.bool)
-    assert not UNCERTAINTIES[name](forces.repeat(4, 1, 1), batch, mobile).any()
-    assert not UNCERTAINTIES[name](forces, batch, ~mobile).any()
+    assert not UNCERTAINTIES[name].load()(forces.repeat(4, 1, 1), batch, mobile).any()
+    assert not UNCERTAINTIES[name].load()(forces, batch, ~mobile).any()
