@@ -203,7 +203,7 @@ class Candidate:
 
     Attributes:
         reason: `threshold`, `overdue` (long without a crossing), `unstable` (the walker broke,
-            this is its last sane frame) or `audit`.
+            this is its last sane frame), `audit`, or `pool`: others may be better worth a label.
         detail: of an unstable walker: what broke, in words and numbers.
         composition: chemical formula; "" in journals of earlier versions.
     """
@@ -213,9 +213,14 @@ class Candidate:
     key: str
     uncertainty: float
     threshold: float | None
-    reason: Literal["threshold", "overdue", "unstable", "audit"]
+    reason: Literal["threshold", "overdue", "unstable", "audit", "pool"]
     detail: str = ""
     composition: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether its walker waits for its label."""
+        return self.reason not in ("audit", "pool")
 
     def __hash__(self) -> int:
         # Much cheaper than that of all fields, and looked up for every waiting walker all the time.
@@ -360,6 +365,25 @@ class Imported(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
+class Selected(Outcome):
+    """The structures of the pool were compared, and some of them chosen.
+
+    Attributes:
+        weights: checkpoint of the committee that was asked.
+        scores: (key, score in eV/Å) of those that were chosen or stay.
+        dropped: (key, why, in words) of those that leave the pool without a label.
+        chosen: keys of those that are worth a label, the best first.
+        seconds: of work.
+    """
+
+    weights: str
+    scores: tuple[tuple[str, float], ...]
+    dropped: tuple[tuple[str, str], ...]
+    chosen: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A rank broke down; the run ends. What it was there for, `Opened.places` tells."""
 
@@ -394,6 +418,7 @@ Event: TypeAlias = (
     | Evaluated
     | Exported
     | Imported
+    | Selected
     | Failed
     | Closed
 )
