@@ -231,9 +231,9 @@ class SimulatedWorker:
         )
 
     def _select(self, effect: Select) -> Selected:
-        """Structures are points in a box: some of them are near-duplicates."""
+        """Structures are points on a line: many of them are near-duplicates."""
         keys = {*effect.waiting, *effect.ahead, *(entry.key for entry in effect.entries)}
-        rows = {key: np.array([int(key[i : i + 4], 16) / 2**16 for i in (0, 4)]) for key in keys}
+        rows = {key: np.array([int(key[:8], 16) / 2**32]) for key in keys}
         waiting = {key: rows[key] for key in effect.waiting}
         known = {key: row for key, row in rows.items() if key not in waiting}
         # Other models, other scores.
