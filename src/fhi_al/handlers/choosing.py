@@ -89,4 +89,5 @@ def _stacked(rows: Mapping[str, FloatArray], keys: list[str]) -> FloatArray:
 
 
 def _like(key: str, distance: float, by: str) -> str:
-    return f"like {key}, at a distance of {distance:.2g} ({by})"
+    # A difference by rounding alone is none.
+    return f"like {key}, at a distance of {round(distance, _DIGITS):.2g} ({by})"
