@@ -69,11 +69,8 @@ def test_each_choice_is_the_best_of_those_that_are_left(seed, weight, known):
         base = np.concatenate([others, rows[chosen[:place]]])
         if len(base):
             left = [i for i in range(7) if i not in chosen[:place]]
-            value = {
-                i: scores[i] ** weight
-                * np.linalg.norm(base - rows[i], axis=1).min() ** (1 - weight)
-                for i in left
-            }
+            away = {i: np.linalg.norm(base - rows[i], axis=1).min() for i in left}
+            value = {i: scores[i] ** weight * away[i] ** (1 - weight) for i in left}
             assert value[index] == pytest.approx(max(value.values()))
 
 
