@@ -26,6 +26,7 @@ from fhi_al.record.events import (
     Started,
     Trained,
 )
+from fhi_al.record.outcome import Worker
 from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 
@@ -60,7 +61,7 @@ def rejected(key: str) -> LabelRejected:
 
 
 def begun(key: str) -> Started:
-    return Started(f"label-{key}", "reference0")
+    return Started(f"label-{key}", Worker("reference", 0), "Calculate")
 
 
 def trained(state: State, weights: str, epochs: int = 2) -> Trained:
@@ -367,7 +368,7 @@ def test_the_end_of_all_trajectories_waits_for_the_pool() -> None:
 def test_nothing_is_bought_any_more_when_the_stage_ends() -> None:
     state = after(learning(max_set_size=1), found("a"), found("b"), selected("a"), begun("a"))
     # A look at the pool that is still in work.
-    after(state, Started("s", "ml"), labelled("a"))
+    after(state, Started("s", Worker("ML", 0), "Select"), labelled("a"))
     assert asked(state) == []
     after(state, selected("b"))
     own = active(state)
