@@ -14,15 +14,18 @@ from fhi_al.atoms.structure import Structure
 from fhi_al.folder.artefacts import needed_walkers
 from fhi_al.folder.housekeeping import Housekeeper
 from fhi_al.folder.run_folder import RunFolder
+from fhi_al.procedures.active_learning import ACTIVE_LEARNING
 from fhi_al.procedures.run import step
 from fhi_al.procedures.state import State
 from fhi_al.record.events import (
     Advanced,
+    Candidate,
     Event,
     Labelled,
     MemberState,
     Opened,
     Sampled,
+    Selected,
     Trained,
 )
 from fhi_al.settings import load_inputs
@@ -167,3 +170,25 @@ def test_a_label_holds_its_structure(make: Make) -> None:
     assert folder.structures.has(key)
     happen(folder, [Labelled(f"label-{key}", key, -1.0, 1.0)])
     assert not folder.structures.has(key)
+
+
+def test_structures_that_left_the_pool_go_unless_a_walker_waits_for_them(make: Make) -> None:
+    folder = make()
+    stays, chosen, dropped, awaited = keys = [
+        folder.structures.put(Structure(np.array([z]), np.zeros((1, 3))), "digest")
+        for z in (1, 2, 3, 4)
+    ]
+    state = step(None, OPENED)
+    state.stage, state.books.weights = ACTIVE_LEARNING.name, "train-0"
+    state.stages[ACTIVE_LEARNING.name] = ACTIVE_LEARNING.begin(state)
+    keep = Housekeeper(folder)
+    found = [Candidate(0, 5, key, 0.1, None, "pool") for key in keys]
+    found.append(Candidate(1, 5, awaited, 0.1, None, "unstable"))
+    gone = ((dropped, "like another"), (awaited, "like another"))
+    for event in (
+        Advanced("a", "a", (0, 1), (5, 5), (), tuple(found), 0.0, "eager"),
+        Selected("select-0", "train-0", ((stays, 0.1), (chosen, 0.2)), gone, (chosen,), 0.0),
+    ):
+        state = step(state, event)
+        keep(state, event)
+    assert [folder.structures.has(key) for key in keys] == [True, True, False, True]

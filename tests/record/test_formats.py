@@ -18,10 +18,12 @@ import pytest
 
 from fhi_al.errors import JournalError, NewerJournalError
 from fhi_al.record import journal as journal_module
-from fhi_al.record.events import Closed, Died, Event, Labelled, Sampled, Trained
+from fhi_al.record.events import Closed, Died, Event, Labelled, Sampled, Selected, Trained
 from fhi_al.record.journal import FORMAT, Follower, Journal, read_journal
 
 SAMPLE = Path(__file__).with_name("first_shape.jsonl")
+LATER = {Selected}
+"""Kinds of event that the first format did not know."""
 MORE: list[Event] = [
     Labelled("label-x", "x", -1.5, 0.25),
     Labelled("label-y", "y", -2.5, 0.5),
@@ -50,7 +52,7 @@ def line(number: int, body: dict[str, Any]) -> bytes:
 
 def test_all_kinds_of_the_first_format_are_read() -> None:
     events = read(SAMPLE)
-    assert {type(event) for event in events} == {*typing.get_args(Event)}
+    assert {type(event) for event in events} == {*typing.get_args(Event)} - LATER
     first, last = (event for event in events if isinstance(event, Labelled))
     assert (first.energy, first.seconds, first.formula, len(first.work)) == (-13.6, 0.0, "H", 1)
     assert last == Labelled("label-dd", "dd", -2076.5, 2.5)

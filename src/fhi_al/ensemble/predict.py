@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +23,11 @@ from fhi_al.fast.forces import FastForces
 from fhi_al.fast.padding import Tensors
 from fhi_al.fast.splitting import MemoryLimit, Outputs, joined_outputs, split
 from fhi_al.md.driver import Prediction
+from fhi_al.record.measures import Describe
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class CommitteePredictor:
@@ -121,6 +124,21 @@ class CommitteePredictor:
             outputs = self._fast.evaluate(inputs, self._outputs, members, stress)
         return self._finished(batch, *outputs)
 
+    def described(self, batch: Batch, describe: Describe) -> torch.Tensor:
+        """Look at what the models make of structures, without forces.
+
+        Args:
+            batch: the structures.
+            describe: what to look at; see `MEASURES`.
+
+        Returns:
+            (structures, numbers).
+        """
+        models = self._originals or self._models
+        inputs = self._inputs(batch, NeighborLists(self.cutoff, 0.0).edges(batch))
+        with torch.no_grad():
+            return torch.cat(self._in_parts(inputs, lambda part: describe(models, part)))
+
     def _convert(self, cueq: CuEquivariance) -> None:
         """Take twins of the models that compute by cuEquivariance."""
         try:
@@ -167,12 +185,17 @@ class CommitteePredictor:
         return Prediction(energies, forces, virials * scale[:, None, None])
 
     def _outputs(self, inputs: Tensors, members: Sequence[int], virials: bool) -> Outputs:
-        """Ask the models themselves, about as many structures at a time as there is room for."""
+        """Ask the models themselves."""
+        models = [self._models[member] for member in members]
+        return joined_outputs(
+            self._in_parts(inputs, lambda part: ask(models, part, virials=virials))
+        )
+
+    def _in_parts(self, inputs: Tensors, evaluate: Callable[[Tensors], T]) -> list[T]:
+        """Evaluate about as many structures at a time as there is room for."""
         while True:
-            parts = split(inputs, self._room.at_most)
             try:
-                models = [self._models[member] for member in members]
-                return joined_outputs([ask(models, part, virials=virials) for part in parts])
+                return [evaluate(part) for part in split(inputs, self._room.at_most)]
             except torch.cuda.OutOfMemoryError:
                 if not self._room.shrink(len(inputs["head"])):
                     raise

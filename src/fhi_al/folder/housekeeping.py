@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fhi_al.folder.artefacts import needed_walkers
+from fhi_al.folder.artefacts import needed_structures, needed_walkers
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.procedures.state import State
-from fhi_al.record.events import Advanced, Event, Labelled, Sampled, Trained
+from fhi_al.record.events import Advanced, Event, Labelled, Sampled, Selected, Trained
 
 
 class Housekeeper:
@@ -54,6 +54,9 @@ class Housekeeper:
         elif isinstance(event, Labelled):
             # The label holds the structure itself.
             _delete([self._folder.structures.path(event.key)])
+        elif isinstance(event, Selected):
+            dropped = {key for key, _ in event.dropped} - {*needed_structures(state)}
+            _delete(self._folder.structures.path(key) for key in dropped)
 
     def _note(self, event: Event) -> None:
         """Remember what may be deleted later, and the walkers that go with a kept checkpoint."""

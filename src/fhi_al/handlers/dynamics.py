@@ -105,7 +105,7 @@ def advance(
             _, structure, forces = seen[candidate.trajectory]
             key = folder.structures.put(structure, folder.engine_digest, forces)
             candidates.append(replace(candidate, key=key, composition=structure.composition))
-        if any(candidate.reason != "audit" for candidate in chosen):
+        if any(candidate.blocks for candidate in chosen):
             break
         if inputs.deterministic:
             # Nothing may depend on the clock.

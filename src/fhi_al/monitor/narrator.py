@@ -214,7 +214,8 @@ def _advanced(state: State, event: events.Advanced) -> str:
         why: str = candidate.reason
         if candidate.detail:
             why = f"{why} after step {candidate.step}: {candidate.detail}"
-        text += f"; trajectory {candidate.trajectory} chosen ({why})"
+        what = "is in the pool" if candidate.reason == "pool" else f"chosen ({why})"
+        text += f"; trajectory {candidate.trajectory} {what}"
     return text
 
 
@@ -243,6 +244,16 @@ def _imported(state: State, event: events.Imported) -> str:
     return f"{len(event.entries)} labels taken over from {', '.join(event.files)}"
 
 
+def _selected(state: State, event: events.Selected) -> str:
+    looked_at = len(event.scores) + len(event.dropped)
+    text = f"{looked_at} structures in the pool ({event.seconds:.1f} s): {len(event.chosen)} chosen"
+    if event.dropped:
+        text += f", {len(event.dropped)} dropped"
+    if event.scores:
+        text += f"; largest uncertainty {1000 * max(s for _, s in event.scores):.1f} meV/Å"
+    return text
+
+
 def _failed(state: State, event: events.Failed) -> str:
     text = f"rank {event.rank} on {event.host} failed: {event.error}"
     return f"{text}\n{event.traceback}" if event.traceback else text
@@ -259,5 +270,6 @@ _TELLERS: dict[type, Callable[[State, Any], str]] = {
     events.Trained: _trained,
     events.Exported: _exported,
     events.Imported: _imported,
+    events.Selected: _selected,
     events.Failed: _failed,
 }

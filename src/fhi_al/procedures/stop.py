@@ -136,8 +136,8 @@ def set_size(state: State, own: Any) -> str | None:
 
 
 def trajectories_ended(state: State, own: Any) -> str | None:
-    """Every trajectory is at its last step."""
-    if any(walker.status != "finished" for walker in own.walkers):
+    """Every trajectory is at its last step, and nothing that they found is left."""
+    if not own.idle:
         return None
     return f"all trajectories reached max_MD_steps ({state.rules.max_MD_steps})"
 

@@ -199,6 +199,43 @@ class Import:
     atomic_energies: tuple[tuple[str, float], ...] | None = None
 
 
+@dataclass(frozen=True)
+class Select:
+    """Compare the structures of the pool with each other and with those that are known.
+
+    Attributes:
+        weights: checkpoint of the committee.
+        waiting: keys of the structures in the pool, sorted.
+        ahead: keys of structures that wait for their labels: as good as known.
+        entries: the datasets.
+        count: how many are to be chosen, at most.
+        capacity: how many may stay in the pool, at most.
+        by: what makes two structures alike, a key of `MEASURES`.
+        alike: near-duplicates are those below this distance, in that measure.
+        weight: of the score, from 0 (all for diversity) to 1 (all for the score).
+    """
+
+    id: str
+    weights: str
+    waiting: tuple[str, ...]
+    ahead: tuple[str, ...]
+    entries: Sequence[Entry] = field(compare=False, repr=False)
+    count: int
+    capacity: int
+    by: str
+    alike: float
+    weight: float
+
+
 Effect: TypeAlias = (
-    Calculate | Isolate | Sample | ReferenceStep | Advance | Train | Evaluate | Export | Import
+    Calculate
+    | Isolate
+    | Sample
+    | ReferenceStep
+    | Advance
+    | Train
+    | Evaluate
+    | Export
+    | Import
+    | Select
 )

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from fhi_al.record.candidates import Candidate as Candidate
+from fhi_al.record.candidates import Check as Check
 from fhi_al.record.outcome import Outcome, Place, Worker
 
 Goal: TypeAlias = str
@@ -181,48 +183,6 @@ class Sampled(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """The uncertainties of all moving walkers at one check.
-
-    Attributes:
-        trajectories: which, in order.
-        steps: MD step of each.
-        uncertainties: of each, in eV/Å.
-        temperatures: kinetic, in K.
-    """
-
-    trajectories: tuple[int, ...]
-    steps: tuple[int, ...]
-    uncertainties: tuple[float, ...]
-    temperatures: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A structure that was chosen during molecular dynamics.
-
-    Attributes:
-        reason: `threshold`, `overdue` (long without a crossing), `unstable` (the walker broke,
-            this is its last sane frame) or `audit`.
-        detail: of an unstable walker: what broke, in words and numbers.
-        composition: chemical formula; "" in journals of earlier versions.
-    """
-
-    trajectory: int
-    step: int
-    key: str
-    uncertainty: float
-    threshold: float | None
-    reason: Literal["threshold", "overdue", "unstable", "audit"]
-    detail: str = ""
-    composition: str = ""
-
-    def __hash__(self) -> int:
-        # Much cheaper than that of all fields, and looked up for every waiting walker all the time.
-        return hash(self.key)
-
-
-@dataclass(frozen=True, slots=True)
 class Advanced(Outcome):
     """Molecular dynamics went on.
 
@@ -360,6 +320,25 @@ class Imported(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
+class Selected(Outcome):
+    """The structures of the pool were compared, and some of them chosen.
+
+    Attributes:
+        weights: checkpoint of the committee that was asked.
+        scores: (key, score in eV/Å) of those that were chosen or stay.
+        dropped: (key, why, in words) of those that leave the pool without a label.
+        chosen: keys of those that are worth a label, the best first.
+        seconds: of work.
+    """
+
+    weights: str
+    scores: tuple[tuple[str, float], ...]
+    dropped: tuple[tuple[str, str], ...]
+    chosen: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A rank broke down; the run ends. What it was there for, `Opened.places` tells."""
 
@@ -394,6 +373,7 @@ Event: TypeAlias = (
     | Evaluated
     | Exported
     | Imported
+    | Selected
     | Failed
     | Closed
 )

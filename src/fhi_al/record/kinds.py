@@ -20,6 +20,7 @@ from fhi_al.record.effects import (
     Isolate,
     ReferenceStep,
     Sample,
+    Select,
     Train,
 )
 from fhi_al.record.outcome import Outcome, Role
@@ -83,6 +84,7 @@ KINDS: dict[type[Effect], Kind] = {
     Evaluate: Kind("ML", "evaluation", (events.Evaluated,), f"{_ML}.evaluate", _SECONDS),
     Export: Kind("ML", "export", (events.Exported,), f"{_ML}.export", _SECONDS),
     Import: Kind("ML", "import", (events.Imported,), f"{_ML}.import_data", None),
+    Select: Kind("ML", "selection", (events.Selected,), f"{_ML}.select", _SECONDS),
 }
 """Each member of the union `Effect`, in the order in which reports show them."""
 

@@ -48,6 +48,7 @@ _ORIGINS = {
     "overdue": "overdue",
     "unstable": "unstable",
     "audit": "sanity check",
+    "pool": "pool",
 }
 
 

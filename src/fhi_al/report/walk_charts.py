@@ -32,6 +32,7 @@ REASONS: dict[str, tuple[str, Color, Symbol]] = {
     "overdue": ("chosen: overdue", "purple", "diamond"),
     "unstable": ("chosen: broke down", "red", "cross"),
     "audit": ("sanity check", "green", "square"),
+    "pool": ("for the pool", "orange", "circle"),
 }
 """Why a structure was chosen -> what it is called, and how it is marked."""
 

@@ -13,7 +13,7 @@ from fhi_al.errors import FhiAlError, StoppedError, StorageError
 from fhi_al.mpi.messages import Look, Patience
 from fhi_al.procedures.run import finished, stage_words, step, wanted
 from fhi_al.procedures.state import State
-from fhi_al.record.effects import Effect, Evaluate, Export, Train
+from fhi_al.record.effects import Effect, Evaluate, Export, Select, Train
 from fhi_al.record.events import Closed, Event, Failed, Started
 from fhi_al.record.journal import Journal
 from fhi_al.record.kinds import role_of
@@ -239,6 +239,6 @@ class Controller:
 
 def _snapshot(effect: Effect) -> Effect:
     """The effect with the datasets as they are now; the state's own list grows on."""
-    if isinstance(effect, Train | Evaluate | Export):
+    if isinstance(effect, Train | Evaluate | Export | Select):
         return dataclasses.replace(effect, entries=tuple(effect.entries))
     return effect

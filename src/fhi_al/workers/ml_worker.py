@@ -20,6 +20,7 @@ from fhi_al.record.effects import (
     Isolate,
     ReferenceStep,
     Sample,
+    Select,
     Train,
 )
 from fhi_al.record.events import Advanced, Event, Isolated, Trained
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from fhi_al.ensemble.members import Committee
     from fhi_al.ensemble.predict import CommitteePredictor
     from fhi_al.fast.forces import FastForces
+    from fhi_al.handlers.select import Selector
     from fhi_al.md.driver import Driver
 
 
@@ -65,6 +67,7 @@ class MlWorker:
         self._predictor: CommitteePredictor | None = None
         self._predicted: str | None = None
         self._foundation: Driver | None = None
+        self._selector: Selector | None = None
         self._forces: FastForces | None = None
         self._gradients: FastGradients | None = None
         self._validation: FastValidation | None = None
@@ -183,6 +186,14 @@ class MlWorker:
         from fhi_al.handlers.evaluate import evaluate
 
         return (yield from evaluate(effect, self._folder, self._load(effect.weights), self._device))
+
+    def select(self, effect: Select) -> Slices:
+        """Compare the structures of the pool, and choose."""
+        from fhi_al.handlers.select import Selector
+
+        predictor = self._predict(effect.weights)
+        self._selector = self._selector or Selector(self._folder)
+        return (yield from self._selector.select(effect, predictor))
 
     def export(self, effect: Export) -> Slices:
         """Write models, datasets and training histories."""

@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 
+from fhi_al.handlers.choosing import selected
 from fhi_al.handlers.worker import Slices
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.stop import (
@@ -25,6 +26,7 @@ from fhi_al.record.effects import (
     Isolate,
     ReferenceStep,
     Sample,
+    Select,
     Train,
 )
 from fhi_al.record.events import (
@@ -41,6 +43,7 @@ from fhi_al.record.events import (
     LabelRejected,
     MemberState,
     Sampled,
+    Selected,
     Trained,
 )
 
@@ -103,6 +106,7 @@ class SimulatedWorker:
         rejects: fraction of structures that the reference can't do.
         unstable: fraction of checks at which a walker breaks.
         repeats: fraction of chosen structures that were chosen before.
+        pooled: fraction of chosen structures for which no walker waits.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class SimulatedWorker:
         rejects: float = 0.0,
         unstable: float = 0.0,
         repeats: float = 0.0,
+        pooled: float = 0.0,
     ) -> None:
         self._rules = rules
         self._random = np.random.default_rng(seed)
@@ -120,6 +125,8 @@ class SimulatedWorker:
         self._rejects = rejects
         self._unstable = unstable
         self._repeats = repeats
+        self._pooled = pooled
+        self._pool_random = np.random.default_rng([seed, 2])
         self._repeat_random = np.random.default_rng([seed, 1])
         self._chosen: list[str] = []
         self._steps: dict[int, int] = {}
@@ -159,6 +166,8 @@ class SimulatedWorker:
             return Evaluated(effect.id, (errors,), 0.0)
         if isinstance(effect, Export):
             return Exported(effect.id, ("model/simulated.model",), 0.0)
+        if isinstance(effect, Select):
+            return self._select(effect)
         assert isinstance(effect, Import)
         return Imported(effect.id, None, (), ())
 
@@ -201,9 +210,14 @@ class SimulatedWorker:
                 if unstable or audited or (theta is not None and u > theta):
                     above = theta is not None and u > theta
                     reason = "unstable" if unstable else "threshold" if above else "audit"
+                    if reason == "threshold" and self._pool_random.random() < self._pooled:
+                        reason = "pool"
                     key = self._choose(self._key("walker", t, s))
                     candidates.append(Candidate(t, s, key, u, theta, reason))  # type: ignore[arg-type]
-            if candidates or max(steps.values()) >= rules.max_MD_steps:
+            if (
+                any(c.reason != "pool" for c in candidates)
+                or max(steps.values()) >= rules.max_MD_steps
+            ):
                 break
         return Advanced(
             effect=effect.id,
@@ -215,6 +229,16 @@ class SimulatedWorker:
             seconds=0.0,
             path="simulated",
         )
+
+    def _select(self, effect: Select) -> Selected:
+        """Structures are points on a line: many of them are near-duplicates."""
+        keys = {*effect.waiting, *effect.ahead, *(entry.key for entry in effect.entries)}
+        rows = {key: np.array([int(key[:8], 16) / 2**32]) for key in keys}
+        waiting = {key: rows[key] for key in effect.waiting}
+        known = {key: row for key, row in rows.items() if key not in waiting}
+        # Other models, other scores.
+        scores = {key: float(int(self._key(effect.weights, key)[:8], 16)) for key in waiting}
+        return selected(effect, waiting, known, scores)
 
     def _choose(self, key: str) -> str:
         """This structure, or one that was chosen before."""
