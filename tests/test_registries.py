@@ -20,9 +20,10 @@ import torch
 from ase.build import bulk, molecule
 from md_walkers import integrator, start
 
-import fhi_al
+import fhi_al.cli.templates
 from fhi_al.atoms.batch import Batch
 from fhi_al.atoms.structure import Structure
+from fhi_al.cli.templates import TEMPLATES
 from fhi_al.md.barostats import BAROSTATS
 from fhi_al.md.thermostats import THERMOSTATS
 from fhi_al.md.uncertainty import UNCERTAINTIES
@@ -40,7 +41,6 @@ from fhi_al.record.exports import DATASET_FORMATS, MODEL_FORMATS
 from fhi_al.record.journal import Record
 from fhi_al.record.outcome import Worker
 from fhi_al.record.registry import Choice, Citation, Registry
-from fhi_al.record.templates import TEMPLATES
 from fhi_al.report.citations import cited
 from fhi_al.report.methods import methods
 from fhi_al.report.story import Story, tell
@@ -140,7 +140,7 @@ def test_registries_are_read_without_heavy_imports():
         "fhi_al.procedures.samplings",
         "fhi_al.record.exports",
         "fhi_al.settings.reference",
-        "fhi_al.record.templates",
+        "fhi_al.cli.templates",
     }
     script = (
         f"import sys, {', '.join(sorted(modules))}; "
@@ -284,7 +284,7 @@ def test_formats_are_told_apart_by_how_their_files_end():
 
 
 def test_every_folder_of_templates_is_described():
-    folder = Path(fhi_al.__file__).parent / "templates"
+    folder = Path(fhi_al.cli.templates.__file__).parent
     found = {path.name for path in folder.iterdir() if (path / "control.in").exists()}
     assert found == set(TEMPLATES)
 

@@ -19,7 +19,7 @@ from asi_library.build import SPECIES_DIR, compile_library
 from cli_runs import ask, contents, succeed, summary
 
 from fhi_al.atoms.structure import Structure
-from fhi_al.record.templates import TEMPLATES
+from fhi_al.cli.templates import TEMPLATES
 from fhi_al.settings import load_inputs
 
 # A committee that trains in seconds, and a run that goes through all stages.
@@ -57,7 +57,7 @@ def init(folder: Path, *words: str) -> CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_template_names_the_engine_that_is_told(name):
-    folder = resources.files("fhi_al") / "templates" / name
+    folder = resources.files("fhi_al.cli") / "templates" / name
     settings = yaml.safe_load((folder / "active_learning_settings.yaml").read_text())
     assert settings["REFERENCE"]["engine"] == TEMPLATES[name].engine
 

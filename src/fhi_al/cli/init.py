@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fhi_al.cli import guarded, make_parser
-from fhi_al.record.templates import TEMPLATES
+from fhi_al.cli.templates import TEMPLATES
 
 
 def main_parser() -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def main_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "template",
         nargs="?",
-        choices=[*TEMPLATES],
+        choices=TEMPLATES,
         metavar="TEMPLATE",
         help=f"what to begin with: {', '.join(TEMPLATES)}",
     )
@@ -57,7 +57,7 @@ def _list() -> int:
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from fhi_al.settings.template import write_template
+    from fhi_al.cli.template import write_template
 
     files = write_template(arguments.template, arguments.directory, arguments.geometry)
     print("Written:", *files, sep="\n  ")

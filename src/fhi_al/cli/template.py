@@ -8,9 +8,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from fhi_al.atoms.structure import Structure
+from fhi_al.cli.templates import TEMPLATES
 from fhi_al.errors import InputError
 from fhi_al.record.files import write_text
-from fhi_al.record.templates import TEMPLATES
 from fhi_al.settings.geometries import read_geometries
 from fhi_al.settings.geometry_in import FILE as GEOMETRY_FILE
 from fhi_al.settings.geometry_in import format_geometry
@@ -46,7 +46,7 @@ def write_template(name: str, directory: Path, geometry: str | None = None) -> l
 
 
 def _files(name: str) -> Iterator[Traversable]:
-    folder = resources.files("fhi_al") / "templates" / name
+    folder = resources.files("fhi_al.cli") / "templates" / name
     yield from sorted((file for file in folder.iterdir() if file.is_file()), key=lambda f: f.name)
 
 
