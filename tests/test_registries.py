@@ -64,7 +64,6 @@ REGISTRIES: dict[str, Registry] = {
     "samplings": SAMPLINGS,
     "model formats": MODEL_FORMATS,
     "dataset formats": DATASET_FORMATS,
-    "engines": ENGINES,
 }
 ENTRIES = [
     pytest.param(registry, name, id=f"{title}-{name}")

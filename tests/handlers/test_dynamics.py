@@ -11,6 +11,7 @@ from md_walkers import FACTORS, QUIET, effect, finish
 from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.handlers import dynamics as engine
+from fhi_al.handlers.beginnings import start_learning
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.record import effects
 from fhi_al.record.codec import from_json, to_json
@@ -246,7 +247,7 @@ def test_nve_starts_from_the_velocities_of_geometry_in(folder, springs, ethanol)
     ethanol.set_momenta(momenta)
     run = folder(atoms=ethanol, md={"stat_ensemble": "nve"}, num_trajectories=2)
     assert run.inputs.geometries[0].velocities is not None
-    walkers = engine._start(run.inputs, "cpu")
+    walkers = start_learning(run.inputs, "cpu")
     np.testing.assert_allclose(walkers.momenta[:9], momenta, atol=1e-5)
     assert walkers.at_rest.all()
     assert (walkers.momenta[9:] != 0).all()

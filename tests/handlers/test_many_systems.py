@@ -15,6 +15,7 @@ from fhi_al.ensemble.predict import CalculatorDriver, CommitteePredictor
 from fhi_al.errors import EngineError
 from fhi_al.folder.run_folder import RunFolder
 from fhi_al.handlers import dynamics as engine
+from fhi_al.handlers.beginnings import sampling_protocol, start_learning, start_sampling
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.record import effects
@@ -102,8 +103,8 @@ def test_ab_initio_md_of_two_geometries_at_constant_pressure(run):
             energy, forces, stress = calculate(structure)
             folder.labels.put(Label(structure, event.keys[0], energy, forces, stress), "digest")
     assert formulas(folder, keys) == ["N2", "Cu4"]
-    whole = engine._start_sampling(folder.inputs, [1], "reference", "cpu")
-    moves = Integrator(whole, [engine._sampling_protocol(folder.inputs, 1)])
+    whole = start_sampling(folder.inputs, [1], "reference", "cpu")
+    moves = Integrator(whole, [sampling_protocol(folder.inputs, 1)])
     driver = CalculatorDriver(EMT())
     out = driver.predict(whole.batch, stress=True)
     for _ in range(4):
@@ -153,7 +154,7 @@ def test_constant_pressure_gives_the_volume_of_the_equation_of_state(run):
     md = {"stat_ensemble": "npt", "pressure_GPa": 20, "temperature_K": 100, "timestep_fs": 3.0,
           "barostat_time_fs": 60, "friction_per_fs": 0.05}  # fmt: skip
     folder = run([copper()], md, num_trajectories=8)
-    walkers = engine._start(folder.inputs, "cpu")
+    walkers = start_learning(folder.inputs, "cpu")
     protocols = [trajectory.protocol for trajectory in folder.inputs.trajectories]
     moves, driver = Integrator(walkers, protocols), CalculatorDriver(EMT())
     out = driver.predict(walkers.batch, stress=True)

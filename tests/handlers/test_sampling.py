@@ -10,6 +10,7 @@ from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.ensemble.predict import CalculatorDriver
 from fhi_al.errors import JournalError
 from fhi_al.handlers import dynamics as engine
+from fhi_al.handlers.beginnings import sampling_protocol, start_sampling
 from fhi_al.md.integrators import Integrator
 from fhi_al.md.walkers_file import load_walkers
 from fhi_al.record import effects
@@ -92,8 +93,8 @@ def test_reference_md_over_files_equals_a_continuous_run(folder, springs, ensemb
         forces = driver.predict(loaded.batch).forces[0].numpy()
         run.labels.put(Label(structure, label, 0.0, forces), "digest")
 
-    whole = engine._start_sampling(run.inputs, [0], "reference", "cpu")
-    integrator = Integrator(whole, [engine._sampling_protocol(run.inputs, 0)])
+    whole = start_sampling(run.inputs, [0], "reference", "cpu")
+    integrator = Integrator(whole, [sampling_protocol(run.inputs, 0)])
     forces = driver.predict(whole.batch).forces[0]
     for _ in range(5):
         integrator.begin(whole, forces)

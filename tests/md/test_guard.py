@@ -15,6 +15,7 @@ from fhi_al.atoms.structure import Label, Structure, structure_key
 from fhi_al.ensemble.predict import CommitteePredictor
 from fhi_al.errors import FhiAlError
 from fhi_al.handlers import dynamics as engine
+from fhi_al.handlers.beginnings import guard_of, start_learning
 from fhi_al.md.driver import Prediction
 from fhi_al.md.guard import Guard, Moment
 from fhi_al.md.integrators import Integrator
@@ -139,9 +140,9 @@ def test_the_frontier_is_the_last_sane_step(folder, springs):
     # The walker is back at the check before, the others are at the next one.
     assert event.steps == (check + 16, check, check + 16)
 
-    guard = engine._guard(run.inputs, range(3))
+    guard = guard_of(run.inputs, range(3))
     puller, found = Puller(calm, 20), 0
-    walkers = engine._start(run.inputs, "cpu")
+    walkers = start_learning(run.inputs, "cpu")
     integrator = Integrator(walkers, [t.protocol for t in run.inputs.trajectories[:3]])
     members = puller.predict(walkers.batch).forces
     for step in range(1, 49):

@@ -12,6 +12,7 @@ from typing import Any
 
 from fhi_al.ensemble.architecture import default_dtype
 from fhi_al.record.hush import hushed
+from fhi_al.settings import Inputs
 
 INSTALL = "pip install cuequivariance-torch cuequivariance-ops-torch-cu12"
 
@@ -19,6 +20,17 @@ INSTALL = "pip install cuequivariance-torch cuequivariance-ops-torch-cu12"
 def installed() -> bool:
     """Whether cuEquivariance is, with its kernels."""
     return all(find_spec(name) for name in ("cuequivariance_torch", "cuequivariance_ops_torch"))
+
+
+def converts(inputs: Inputs, device: str) -> bool:
+    """Whether cuEquivariance computes forces.
+
+    Args:
+        inputs: with the settings.
+        device: where the models live, as torch names it.
+    """
+    wanted = inputs.mace.misc.enable_cueq is not False and not inputs.deterministic
+    return wanted and device != "cpu" and installed()
 
 
 class CuEquivariance:

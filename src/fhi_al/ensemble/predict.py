@@ -135,7 +135,7 @@ class CommitteePredictor:
             (structures, numbers).
         """
         models = self._originals or self._models
-        inputs = self._inputs(batch, NeighborLists(self.cutoff, 0.0).edges(batch))
+        inputs = self.inputs(batch, NeighborLists(self.cutoff, 0.0).edges(batch))
         with torch.no_grad():
             return torch.cat(self._in_parts(inputs, lambda part: describe(models, part)))
 

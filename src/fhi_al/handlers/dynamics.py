@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,18 @@ import torch
 from fhi_al.atoms.structure import Label, structure_key
 from fhi_al.atoms.voigt import from_voigt
 from fhi_al.errors import EngineError, FhiAlError, JournalError
+from fhi_al.handlers.beginnings import (
+    guard_of,
+    sampling_protocol,
+    start_learning,
+    start_sampling,
+)
 from fhi_al.handlers.selection import Selection
 from fhi_al.handlers.team import LocalPart, Part, Report, follow
 from fhi_al.md.drive import Drive
 from fhi_al.md.driver import Driver
-from fhi_al.md.guard import Guard
 from fhi_al.md.integrators import Integrator
-from fhi_al.md.protocol import MdProtocol, Ramp
 from fhi_al.md.shard import Frame, Shard
-from fhi_al.md.start import start_walkers
 from fhi_al.md.walker import Walkers
 from fhi_al.md.walkers_file import load_walkers, save_walkers
 from fhi_al.procedures.samplings import sampling
@@ -157,12 +160,12 @@ def _walkers(effect: effects.Advance, folder: RunFolder, driver: Driver) -> Walk
     inputs = folder.inputs
     count = inputs.al.active_learning.num_trajectories
     if effect.walkers is None:
-        walkers = _start(inputs, driver.device)
+        walkers = start_learning(inputs, driver.device)
     else:
         walkers = load_walkers(folder.walkers(effect.walkers), driver.device)
         if len(walkers) < count:
             # The number of trajectories was raised since.
-            more = _start(inputs, driver.device)
+            more = start_learning(inputs, driver.device)
             more.assign(walkers)
             walkers = more
     for reset in effect.resets:
@@ -192,7 +195,7 @@ def _shard(
         one_member=settings.driver == "member",
         n_train=effect.n_train,
     )
-    return Shard(moving, drive, _guard(inputs, trajectories))
+    return Shard(moving, drive, guard_of(inputs, trajectories))
 
 
 def sample(
@@ -249,12 +252,12 @@ def _sample_trajectory(
 ) -> Generator[None, None, list[str]]:
     inputs = folder.inputs
     everywhere = range(len(inputs.geometries))
-    protocols = [_sampling_protocol(inputs, geometry) for geometry in everywhere]
+    protocols = [sampling_protocol(inputs, geometry) for geometry in everywhere]
     if effect.walkers is None:
-        walkers = _start_sampling(inputs, everywhere, "foundation", driver.device)
+        walkers = start_sampling(inputs, everywhere, "foundation", driver.device)
     else:
         walkers = load_walkers(folder.walkers(effect.walkers), driver.device)
-    shard = Shard(walkers, Drive(driver, walkers, protocols), _guard(inputs, everywhere))
+    shard = Shard(walkers, Drive(driver, walkers, protocols), guard_of(inputs, everywhere))
     keys: list[str] = []
     breakdowns = 0
     while len(keys) < effect.count:
@@ -292,7 +295,7 @@ def reference_step(effect: effects.ReferenceStep, folder: RunFolder) -> events.S
     began = time.monotonic()
     inputs = folder.inputs
     if effect.walkers is None:
-        walkers = _start_sampling(inputs, [effect.geometry], "reference", "cpu")
+        walkers = start_sampling(inputs, [effect.geometry], "reference", "cpu")
     else:
         walkers = load_walkers(folder.walkers(effect.walkers))
         key = structure_key(walkers.structure(0), folder.engine_digest)
@@ -303,7 +306,7 @@ def reference_step(effect: effects.ReferenceStep, folder: RunFolder) -> events.S
             )
         label = folder.labels.get(key)
         forces = torch.tensor(label.forces)
-        integrator = Integrator(walkers, [_sampling_protocol(inputs, effect.geometry)])
+        integrator = Integrator(walkers, [sampling_protocol(inputs, effect.geometry)])
         if walkers.half_stepped:
             integrator.finish(walkers, forces)
         integrator.begin(walkers, forces, _stress(label) if integrator.needs_stress else None)
@@ -335,14 +338,6 @@ def _complain(frame: Frame, breakdowns: int) -> None:
         )
 
 
-def _guard(inputs: Inputs, trajectories: Iterable[int]) -> Guard:
-    dealt = [inputs.trajectories[trajectory] for trajectory in trajectories]
-    return Guard(
-        [inputs.al.md[trajectory.section].limits for trajectory in dealt],
-        [inputs.geometries[trajectory.geometry].structure for trajectory in dealt],
-    )
-
-
 def _stress(label: Label) -> torch.Tensor:
     """(1, 3, 3) in eV/Å^3."""
     if label.stress is None:
@@ -351,47 +346,3 @@ def _stress(label: Label) -> torch.Tensor:
             "initial_sampling, or nvt"
         )
     return torch.tensor(from_voigt(label.stress)[None])
-
-
-def _sampling_protocol(inputs: Inputs, geometry: int) -> MdProtocol:
-    """How initial structures are sampled: as the first trajectory moves, at its first conditions.
-
-    Ramps and bias are for active learning.
-    """
-    protocol = inputs.trajectories[geometry].protocol
-    return replace(
-        protocol,
-        temperature=Ramp.constant(protocol.temperature.start),
-        pressure=Ramp.constant(protocol.pressure.start),
-        bias=0.0,
-    )
-
-
-def _start(inputs: Inputs, device: torch.device | str) -> Walkers:
-    """Begin the trajectories of active learning; the first of each geometry as it moves there."""
-    dealt = inputs.trajectories[: inputs.al.active_learning.num_trajectories]
-    geometries = [inputs.geometries[trajectory.geometry] for trajectory in dealt]
-    return start_walkers(
-        [geometry.structure for geometry in geometries],
-        range(len(dealt)),
-        [trajectory.protocol for trajectory in dealt],
-        velocities=[
-            geometry.velocities if trajectory.velocities else None
-            for geometry, trajectory in zip(geometries, dealt, strict=True)
-        ],
-        device=device,
-    )
-
-
-def _start_sampling(
-    inputs: Inputs, geometries: Sequence[int], stream: str, device: torch.device | str
-) -> Walkers:
-    """Begin one trajectory at each of these geometries, for the initial dataset."""
-    return start_walkers(
-        [inputs.geometries[geometry].structure for geometry in geometries],
-        geometries,
-        [_sampling_protocol(inputs, geometry) for geometry in geometries],
-        stream=stream,
-        velocities=[inputs.geometries[geometry].velocities for geometry in geometries],
-        device=device,
-    )

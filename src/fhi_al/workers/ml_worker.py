@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fhi_al.folder.run_folder import RunFolder
@@ -28,11 +28,9 @@ from fhi_al.record.outcome import Outcome, Work, Worker
 from fhi_al.workers.channels import Channel, MpiChannel
 
 if TYPE_CHECKING:
-    from fhi_al.ensemble.fast_gradients import FastGradients
-    from fhi_al.ensemble.fast_validation import FastValidation
+    from fhi_al.ensemble.faster_code import FasterCode
     from fhi_al.ensemble.members import Committee
     from fhi_al.ensemble.predict import CommitteePredictor
-    from fhi_al.fast.forces import FastForces
     from fhi_al.handlers.select import Selector
     from fhi_al.md.driver import Driver
 
@@ -68,10 +66,6 @@ class MlWorker:
         self._predicted: str | None = None
         self._foundation: Driver | None = None
         self._selector: Selector | None = None
-        self._forces: FastForces | None = None
-        self._gradients: FastGradients | None = None
-        self._validation: FastValidation | None = None
-        self._insists = folder.inputs.mace.misc.evaluation == "fast"
         self._hurried = False
 
     def run(self, effect: Effect) -> Slices:
@@ -135,8 +129,6 @@ class MlWorker:
         """Train members, together with the other ML ranks."""
         from fhi_al.handlers.train import train
 
-        if not self._folder.inputs.eager:
-            self._prepare_code()
         own, *others = _deal(effect.members, 1 + len(self._peers))
         elsewhere = [member for share in others for member in share]
         everyone = range(self._folder.inputs.al.active_learning.ensemble_size)
@@ -151,8 +143,8 @@ class MlWorker:
             committee,
             self._device,
             writes,
-            self._gradients,
-            self._validation,
+            self._code.gradients,
+            self._code.validation,
         )
         if self._is_peer:
             return trained
@@ -218,58 +210,28 @@ class MlWorker:
         self._committee.load(self._folder, weights)
         return self._committee
 
-    def _prepare_code(self) -> None:
-        """Have what makes faster code, and uses it."""
-        if self._forces is not None:
-            return
-        from fhi_al.ensemble.fast_gradients import PATIENCE_SECONDS as FOR_GRADIENTS
-        from fhi_al.ensemble.fast_gradients import FastGradients
-        from fhi_al.ensemble.fast_validation import FastValidation
-        from fhi_al.fast.code import PATIENCE_SECONDS as FOR_FORCES
-        from fhi_al.fast.forces import FastForces
+    @cached_property
+    def _code(self) -> FasterCode:
+        """What makes faster code, and uses it."""
+        from fhi_al.ensemble.faster_code import faster_code
 
         ranks = self._comm.size if self._comm is not None else 1
-        trajectories = self._folder.inputs.al.active_learning.num_trajectories
-        self._forces = FastForces(
-            math.ceil(trajectories / ranks), self._patience(FOR_FORCES), insist=self._insists
-        )
-        if self._device == "cpu":
-            # Training is compiled for processors only, and validation knows no converted models.
-            patience = self._patience(FOR_GRADIENTS)
-            self._gradients = FastGradients(patience, insist=self._insists)
-            self._validation = FastValidation(self._forces)
-
-    def _converts(self) -> bool:
-        """Whether cuEquivariance computes forces."""
-        from fhi_al.ensemble.cueq import installed
-
-        inputs = self._folder.inputs
-        wanted = inputs.mace.misc.enable_cueq is not False and not inputs.deterministic
-        return wanted and self._device != "cpu" and installed()
-
-    def _patience(self, seconds: float) -> float:
-        """Make other ranks wait longer before they compile.
-
-        One rank compiles; the others find the code in the cache, if they are of its size.
-        """
-        return seconds * (20 if self._is_peer else 0 if self._insists else 1)
+        return faster_code(self._folder.inputs, self._device, ranks=ranks, is_peer=self._is_peer)
 
     def _predict(self, weights: str) -> CommitteePredictor:
         """The committee at this checkpoint, ready for molecular dynamics."""
-        from fhi_al.ensemble.cueq import CuEquivariance
+        from fhi_al.ensemble.cueq import CuEquivariance, converts
         from fhi_al.ensemble.predict import CommitteePredictor
 
         committee = self._load(weights)
         if self._predictor is None:
-            if not self._folder.inputs.eager:
-                self._prepare_code()
             self._predictor = CommitteePredictor(
                 committee.models(),
                 self._device,
                 committee.dtype,
                 one_by_one=self._folder.inputs.deterministic,
-                fast=self._forces,
-                cueq=CuEquivariance() if self._converts() else None,
+                fast=self._code.forces,
+                cueq=CuEquivariance() if converts(self._folder.inputs, self._device) else None,
             )
         elif self._predicted != weights:
             self._predictor.load(committee.models())

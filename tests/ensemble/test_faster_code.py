@@ -1,13 +1,13 @@
-"""How an ML rank evaluates the committee, by the settings."""
+"""How the committee is evaluated, by the settings."""
 
 from __future__ import annotations
 
 import pytest
 import yaml
 
-from fhi_al.folder.run_folder import RunFolder
+from fhi_al.ensemble.cueq import converts
+from fhi_al.ensemble.faster_code import FasterCode, faster_code
 from fhi_al.settings import load_inputs
-from fhi_al.workers.ml_worker import MlWorker
 
 WATER = "atom 0 0 0.119 O\natom 0 0.763 -0.477 H\natom 0 -0.763 -0.477 H\n"
 
@@ -31,12 +31,20 @@ def test_evaluation(tmp_path, evaluation, deterministic, patience):
     inputs = load_inputs(tmp_path)
     warned = any("deterministic runs are eager" in warning for warning in inputs.warnings)
     assert warned == (deterministic and evaluation == "fast")
-    worker = MlWorker(RunFolder(inputs, "digest"), "cpu")
     assert inputs.eager == (patience is None)
+    assert not converts(inputs, "cpu")
+    code = faster_code(inputs, "cpu")
     if patience is None:
+        assert code == FasterCode()
         return
-    worker._prepare_code()
-    made = worker._forces, worker._gradients
-    assert tuple(one._patience for one in made) == patience
-    assert [one._insist for one in made] == [evaluation == "fast"] * 2
-    assert not worker._converts()
+    made = code.forces, code.gradients
+    assert tuple(one.patience_seconds for one in made) == patience
+    assert [one.insist for one in made] == [evaluation == "fast"] * 2
+    assert code.validation is not None
+    # Others wait for the code of the first; on a GPU, training is left to MACE.
+    peer = faster_code(inputs, "cpu", ranks=2, is_peer=True)
+    assert (peer.forces.patience_seconds, peer.gradients.patience_seconds) == (400.0, 100.0)
+    gpu = faster_code(inputs, "cuda:0")
+    assert gpu.forces.patience_seconds == patience[0]
+    assert gpu.gradients is None
+    assert gpu.validation is None
