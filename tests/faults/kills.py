@@ -59,10 +59,17 @@ class Killer:
         start: starts a command, with the arguments of `Running`.
         seed: of all instants.
         ranks: of the job, or None for a process alone.
+        command: to be run.
     """
 
-    def __init__(self, start: Callable[..., Running], seed: int, ranks: int | None) -> None:
-        self._start, self._ranks = start, ranks
+    def __init__(
+        self,
+        start: Callable[..., Running],
+        seed: int,
+        ranks: int | None,
+        command: str = "FHI_AL",
+    ) -> None:
+        self._start, self._ranks, self._command = start, ranks, command
         self._random = random.Random(seed)
         self.totals = Totals()
 
@@ -71,7 +78,7 @@ class Killer:
         seen: set[str] = set()
         in_work = 0
         for _ in range(most):
-            running = self._start("FHI_AL", folder, self._ranks)
+            running = self._start(self._command, folder, self._ranks)
             if not self._wait(running, folder):
                 break
             self._kill(running)
@@ -83,7 +90,7 @@ class Killer:
             # All calls but those with an outcome have been cut off: by this kill at most one.
             before, in_work = in_work, calls(folder).total() - len(files) - rejections(folder)
             assert before <= in_work <= before + 1
-        done = self._start("FHI_AL", folder, self._ranks).wait(300)
+        done = self._start(self._command, folder, self._ranks).wait(300)
         assert done.code == 0, done.text
         self._check(folder, seen, in_work)
 
@@ -161,6 +168,7 @@ def kill_runs(
     kills: int,
     make: Callable[[int], Path],
     check: Callable[[Path], None],
+    command: str = "FHI_AL",
 ) -> Totals:
     """Kill runs until there were so many kills.
 
@@ -171,8 +179,9 @@ def kill_runs(
         kills: how many.
         make: makes the folder of a run, by number.
         check: looks at a finished run.
+        command: to be run.
     """
-    killer = Killer(start, seed, ranks)
+    killer = Killer(start, seed, ranks, command)
     number = 0
     while (left := kills - killer.totals.kills.total()) > 0:
         folder = make(number)

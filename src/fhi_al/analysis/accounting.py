@@ -17,7 +17,7 @@ from fhi_al.atoms.structure import FloatArray
 from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Opened
 from fhi_al.record.journal import Record
-from fhi_al.record.kinds import KINDS, LEADING_TO
+from fhi_al.record.kinds import KINDS, leading_to
 from fhi_al.record.outcome import Outcome, Place, Role, Worker
 
 RankRole: TypeAlias = Role | Literal["idle"]
@@ -100,7 +100,7 @@ def commands(records: Iterable[Record]) -> list[Command]:
             command = found[-1]
             command.ended = max(command.ended, record.time)
             if isinstance(event, Outcome):
-                kind = LEADING_TO[type(event)].word
+                kind = leading_to(type(event)).word
                 command.spans += [
                     Span(work.worker, kind, work.began, work.ended, work.busy)
                     for work in event.work

@@ -24,7 +24,7 @@ from fhi_al.record.events import (
     Started,
     Trained,
 )
-from fhi_al.record.kinds import LEADING_TO
+from fhi_al.record.kinds import leading_to
 from fhi_al.record.outcome import Outcome, Place, Worker
 
 _NEWEST = 41
@@ -196,5 +196,5 @@ class Progress:
             self.ended[work.worker] = work.ended
             if (size := self._sizes.get(work.worker, 0)) > 0:
                 busy = self.roles[work.worker.role].busy
-                kind = LEADING_TO[type(event)].word
+                kind = leading_to(type(event)).word
                 busy[kind] = busy.get(kind, 0.0) + size * work.busy

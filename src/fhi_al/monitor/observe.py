@@ -31,7 +31,7 @@ from fhi_al.procedures.run import (
 from fhi_al.procedures.state import State
 from fhi_al.record.effects import Calculate
 from fhi_al.record.events import Closed, Failed, Started
-from fhi_al.record.kinds import NAMED
+from fhi_al.record.kinds import kind_named
 from fhi_al.record.outcome import Worker
 
 
@@ -127,7 +127,7 @@ def _at_work(state: State, progress: Progress) -> list[tuple[Started, float]]:
 def _in_work(at_work: Iterable[tuple[Started, float]], now: float) -> tuple[InWork, ...]:
     began: dict[str, list[float]] = {}
     for started, when in at_work:
-        began.setdefault(NAMED[started.kind].word, []).append(when)
+        began.setdefault(kind_named(started.kind).word, []).append(when)
     return tuple(
         InWork(kind, len(times), max(now - min(times), 0.0)) for kind, times in began.items()
     )
@@ -136,7 +136,7 @@ def _in_work(at_work: Iterable[tuple[Started, float]], now: float) -> tuple[InWo
 def _queue(state: State, *, working: bool) -> LabelQueue:
     in_flight = state.books.in_flight if working else {}
     groups = Counter(
-        started.worker for started in in_flight.values() if NAMED[started.kind].word == LABELS
+        started.worker for started in in_flight.values() if kind_named(started.kind).word == LABELS
     )
     waiting = [e for e in wanted(state) if isinstance(e, Calculate) and e.id not in in_flight]
     return LabelQueue(len(groups), groups.total() - len(groups), len(waiting))

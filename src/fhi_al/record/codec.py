@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Discriminator, GetCoreSchemaHandler, TypeAdapte
 from pydantic_core import core_schema
 
 from fhi_al.record.events import Event
+from fhi_al.record.kinds import KINDS
 
 _SHOWN = 40
 
@@ -40,9 +41,16 @@ class _Named:
         return typing.cast(core_schema.CoreSchema, schema)
 
 
-@functools.cache
 def _events() -> TypeAdapter[Event]:
-    kinds = tuple(Annotated[kind, _Named()] for kind in typing.get_args(Event))
+    return _adapter(len(KINDS))
+
+
+@functools.cache
+def _adapter(n_kinds: int) -> TypeAdapter[Event]:
+    """Of all events, those included that so many kinds of effect lead to."""
+    outcomes = (outcome for kind in KINDS.values() for outcome in kind.outcomes)
+    events = dict.fromkeys((*typing.get_args(Event), *outcomes))
+    kinds = tuple(Annotated[event, _Named()] for event in events)
     union: Any = Annotated[Union[kinds], Discriminator("event")]  # noqa: UP007 (of a tuple)
     return TypeAdapter(union, config=ConfigDict(strict=True, extra="forbid"))
 

@@ -86,15 +86,25 @@ KINDS: dict[type[Effect], Kind] = {
     Import: Kind("ML", "import", (events.Imported,), f"{_ML}.import_data", None),
     Select: Kind("ML", "selection", (events.Selected,), f"{_ML}.select", _SECONDS),
 }
-"""Each member of the union `Effect`, in the order in which reports show them."""
+"""Each member of the union `Effect`, in the order in which reports show them. A procedure with an
+effect of its own adds it here."""
 
-NAMED: dict[str, Kind] = {effect.__name__: kind for effect, kind in KINDS.items()}
-"""The kinds by the names of their effects, as `Started` has them."""
 
-LEADING_TO: dict[type[Outcome], Kind] = {
-    outcome: kind for kind in reversed(KINDS.values()) for outcome in kind.outcomes
-}
-"""The kind that an outcome tells of; where several lead to it, the first, whose word they share."""
+def kind_named(effect: str) -> Kind:
+    """The kind of an effect, by the name of its class, as `Started` has it."""
+    return next(kind for known, kind in KINDS.items() if known.__name__ == effect)
+
+
+def leading_to(outcome: type[Outcome]) -> Kind:
+    """The kind that an outcome tells of; the first of several, which share their word.
+
+    Raises:
+        LookupError: none does.
+    """
+    found = next((kind for kind in KINDS.values() if outcome in kind.outcomes), None)
+    if found is None:
+        raise LookupError(f"no kind of effect leads to {outcome.__name__}")
+    return found
 
 
 def role_of(effect: Effect) -> Role:

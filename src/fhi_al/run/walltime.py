@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from fhi_al.record.effects import Effect
 from fhi_al.record.events import Event
-from fhi_al.record.kinds import KINDS, LEADING_TO, Kind
+from fhi_al.record.kinds import KINDS, Kind, leading_to
 from fhi_al.record.outcome import Outcome
 
 _LARGEST_MARGIN_S = 30.0
@@ -77,7 +77,7 @@ class Walltime:
         for event in events:
             if not isinstance(event, Outcome):
                 continue
-            kind = LEADING_TO[type(event)]
+            kind = leading_to(type(event))
             # A label that was in the store already took no time.
             if kind.duration and (seconds := kind.duration.of_one(event)) > 0:
                 self._seconds.setdefault(kind, deque(maxlen=_NEWEST)).append(seconds)

@@ -58,7 +58,7 @@ class MlWorker:
             self._peers += [
                 MpiChannel(Worker("ML", rank), comm, rank, depth=1) for rank in range(1, comm.size)
             ]
-        self._folder = folder
+        self.folder = folder
         self._device = device
         self.atomic_energies: Mapping[str, float] = {}
         self._committee: Committee | None = None
@@ -90,7 +90,7 @@ class MlWorker:
         if self._foundation is None:
             from fhi_al.handlers.foundation import foundation_driver
 
-            self._foundation = foundation_driver(self._folder.inputs, self._device)
+            self._foundation = foundation_driver(self.folder.inputs, self._device)
 
     def isolate(self, effect: Isolate) -> Slices:
         """Write the isolated atoms as structures, or say what energies are known."""
@@ -99,12 +99,12 @@ class MlWorker:
         yield
         if self.atomic_energies:
             return Isolated(effect.id, (), tuple(sorted(self.atomic_energies.items())))
-        store, digest = self._folder.structures, self._folder.engine_digest
+        store, digest = self.folder.structures, self.folder.engine_digest
         return Isolated(
             effect.id,
             tuple(
                 (symbol, unpaired, store.put(structure, digest))
-                for symbol, unpaired, structure in isolated_atoms(self._folder.inputs.elements)
+                for symbol, unpaired, structure in isolated_atoms(self.folder.inputs.elements)
             ),
         )
 
@@ -114,7 +114,7 @@ class MlWorker:
 
         if effect.method == "foundation":
             self.prepare_foundation()
-        return (yield from engine.sample(effect, self._folder, self._foundation))
+        return (yield from engine.sample(effect, self.folder, self._foundation))
 
     def reference_step(self, effect: ReferenceStep) -> Slices:
         """Move a walker of the ab initio MD."""
@@ -122,7 +122,7 @@ class MlWorker:
 
         yield
         start = time.perf_counter()
-        sampled = engine.reference_step(effect, self._folder)
+        sampled = engine.reference_step(effect, self.folder)
         return replace(sampled, seconds=time.perf_counter() - start)
 
     def train(self, effect: Train) -> Slices:
@@ -131,7 +131,7 @@ class MlWorker:
 
         own, *others = _deal(effect.members, 1 + len(self._peers))
         elsewhere = [member for share in others for member in share]
-        everyone = range(self._folder.inputs.al.active_learning.ensemble_size)
+        everyone = range(self.folder.inputs.al.active_learning.ensemble_size)
         writes = own if self._is_peer else [m for m in everyone if m not in elsewhere]
         busy = [peer for peer, share in zip(self._peers, others, strict=True) if share]
         for peer, share in zip(busy, others, strict=False):
@@ -139,7 +139,7 @@ class MlWorker:
         committee = self._load(effect.weights) if effect.weights else None
         self._committee, trained = yield from train(
             replace(effect, members=own),
-            self._folder,
+            self.folder,
             committee,
             self._device,
             writes,
@@ -149,7 +149,7 @@ class MlWorker:
         if self._is_peer:
             return trained
         parts = yield from _answers(busy)
-        self._committee.take(self._folder, effect.id, elsewhere)
+        self._committee.take(self.folder, effect.id, elsewhere)
         return _merged(effect, [trained, *parts])
 
     def advance(self, effect: Advance) -> Slices:
@@ -159,7 +159,7 @@ class MlWorker:
 
         if self._is_peer:
             driver = self._predict(effect.weights)
-            yield from engine.help_advance(effect, self._folder, driver, self._comm)
+            yield from engine.help_advance(effect, self.folder, driver, self._comm)
             # The leader knows what came of it; this only tells who worked.
             return Advanced(effect.id, "", (), (), (), (), 0.0, driver.path)
         busy = self._peers[: len(effect.trajectories) - 1]
@@ -168,7 +168,7 @@ class MlWorker:
         team = [RemotePart(self._comm, rank) for rank in range(1, 1 + len(busy))]
         driver = self._predict(effect.weights)
         advanced = yield from engine.advance(
-            effect, self._folder, driver, team, lambda: self._hurried
+            effect, self.folder, driver, team, lambda: self._hurried
         )
         answers = yield from _answers(busy)
         return replace(advanced, work=_work(answers))
@@ -177,14 +177,14 @@ class MlWorker:
         """Measure the errors of the committee."""
         from fhi_al.handlers.evaluate import evaluate
 
-        return (yield from evaluate(effect, self._folder, self._load(effect.weights), self._device))
+        return (yield from evaluate(effect, self.folder, self._load(effect.weights), self._device))
 
     def select(self, effect: Select) -> Slices:
         """Compare the structures of the pool, and choose."""
         from fhi_al.handlers.select import Selector
 
         predictor = self._predict(effect.weights)
-        self._selector = self._selector or Selector(self._folder)
+        self._selector = self._selector or Selector(self.folder)
         return (yield from self._selector.select(effect, predictor))
 
     def export(self, effect: Export) -> Slices:
@@ -192,22 +192,22 @@ class MlWorker:
         from fhi_al.handlers.export import export
 
         yield
-        return export(effect, self._folder, self._load(effect.weights))
+        return export(effect, self.folder, self._load(effect.weights))
 
     def import_data(self, effect: Import) -> Slices:
         """Take over data and models of the user."""
         from fhi_al.handlers.imports import import_data
 
         yield
-        return import_data(effect, self._folder)
+        return import_data(effect, self.folder)
 
     def _load(self, weights: str) -> Committee:
         """The committee at this checkpoint; the one in memory, if it is there already."""
         from fhi_al.ensemble.members import load_committee
 
         if self._committee is None:
-            self._committee = load_committee(self._folder, weights, self._device)
-        self._committee.load(self._folder, weights)
+            self._committee = load_committee(self.folder, weights, self._device)
+        self._committee.load(self.folder, weights)
         return self._committee
 
     @cached_property
@@ -216,7 +216,7 @@ class MlWorker:
         from fhi_al.ensemble.faster_code import faster_code
 
         ranks = self._comm.size if self._comm is not None else 1
-        return faster_code(self._folder.inputs, self._device, ranks=ranks, is_peer=self._is_peer)
+        return faster_code(self.folder.inputs, self._device, ranks=ranks, is_peer=self._is_peer)
 
     def _predict(self, weights: str) -> CommitteePredictor:
         """The committee at this checkpoint, ready for molecular dynamics."""
@@ -229,9 +229,9 @@ class MlWorker:
                 committee.models(),
                 self._device,
                 committee.dtype,
-                one_by_one=self._folder.inputs.deterministic,
+                one_by_one=self.folder.inputs.deterministic,
                 fast=self._code.forces,
-                cueq=CuEquivariance() if converts(self._folder.inputs, self._device) else None,
+                cueq=CuEquivariance() if converts(self.folder.inputs, self._device) else None,
             )
         elif self._predicted != weights:
             self._predictor.load(committee.models())
