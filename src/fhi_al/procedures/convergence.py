@@ -153,8 +153,6 @@ INITIAL_CONVERGENCE = InitialConvergence(
     "converge_initial",
     "Converging the initial models",
     "initial_dataset.log",
-    "initial convergence",
+    "converge initial",
 )
-CONVERGENCE = Convergence(
-    "convergence", "Converging the final models", "AL.log", "final convergence"
-)
+CONVERGENCE = Convergence("convergence", "Converging the final models", "AL.log", "convergence")
