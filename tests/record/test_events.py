@@ -38,7 +38,7 @@ def test_round_trip(kind: type, data: st.DataObject) -> None:
 def test_layout() -> None:
     event = Labelled("label-a", "a", -1.5, 1e-6, rescue="é")
     assert encode(event).decode() == (
-        '{"event":"Labelled","effect":"label-a","work":[],"key":"a","energy":-1.5,"seconds":1e-06,'
+        '{"event":"Labelled","effect":"label-a","work":[],"key":"a","energy":-1.5,"seconds":1e-6,'
         '"force_error":null,"formula":"","n_atoms":0,"rescue":"é"}'
     )
 

@@ -64,22 +64,28 @@ def encode(event: Event) -> bytes:
         ValueError: a field of the event has not the type that it declares.
         TypeError: it has a type that JSON has no word for.
     """
-    data = {"event": type(event).__name__, **_fields(event)}
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, default=_fields)
-    # Names of files may hold what is no text.
-    encoded = text.encode(errors="replace")
-    decode(encoded)
-    return encoded
+    text = _write({"event": type(event).__name__, **_fields(event)})
+    decode(text)
+    return text
 
 
-@functools.cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+def _write(data: Any) -> bytes:
+    try:
+        return pydantic_core.to_json(data)
+    except ValueError:
+        # Half a character, of a file's name that is no text, perhaps; else, Python's own module
+        # says what is wrong.
+        return json.dumps(data, ensure_ascii=False, default=_fields).encode(errors="replace")
 
 
 def _fields(value: Any) -> dict[str, Any]:
     # dataclasses.asdict deep-copies every leaf; a long history of checks makes that felt.
     return {name: getattr(value, name) for name in _names(value.__class__)}
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def decode(text: bytes) -> Event:
@@ -123,7 +129,7 @@ def from_json(data: Mapping[str, Any]) -> Event:
     Raises:
         ValueError: an unknown kind of event, or fields that are not its own.
     """
-    return decode(pydantic_core.to_json(data))
+    return decode(_write(data))
 
 
 def parse(text: bytes) -> Any:
@@ -135,6 +141,5 @@ def parse(text: bytes) -> Any:
     try:
         return pydantic_core.from_json(text)
     except ValueError:
-        # Half a character, which earlier versions wrote for what is no text in names of files.
-        whole = json.dumps(json.loads(text.decode()), ensure_ascii=False)
-        return pydantic_core.from_json(whole.encode(errors="replace"))
+        # Half a character: earlier versions wrote such a thing.
+        return pydantic_core.from_json(_write(json.loads(text.decode())))
