@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fhi_al.record.registry import Choice, Registry
 
@@ -20,8 +20,7 @@ Criterion = Callable[["State", Any], str | None]
 """Asked with the state, and with what the stage owns of it."""
 
 
-@dataclass(frozen=True)
-class Count:
+class Count(NamedTuple):
     """A number on its way to the limit at which a criterion ends the stage.
 
     Attributes:
@@ -235,7 +234,10 @@ def first_reason(criteria: Iterable[StopCriterion], state: State, own: Any) -> s
         state: of the run.
         own: what the stage owns of it.
     """
-    return next(filter(None, (criterion.load()(state, own) for criterion in criteria)), None)
+    for criterion in criteria:
+        if reason := criterion.load()(state, own):
+            return reason
+    return None
 
 
 def counts(criteria: Iterable[StopCriterion], state: State, own: Any) -> dict[str, Count]:
@@ -243,8 +245,11 @@ def counts(criteria: Iterable[StopCriterion], state: State, own: Any) -> dict[st
 
     The arguments are those of `first_reason`.
     """
-    found = ((criterion.counts, criterion.count(state, own)) for criterion in criteria)
-    return {what: count for what, count in found if count is not None}
+    found = {}
+    for criterion in criteria:
+        if criterion.counts and (count := criterion.count(state, own)) is not None:
+            found[criterion.counts] = count
+    return found
 
 
 def too_many_failures(state: State) -> str | None:
