@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "reference": "errors atoms record settings ensemble",
     "testing": "atoms reference",
     "handlers": "errors atoms record procedures md settings analysis mpi folder ensemble reference",
-    "workers": "errors record procedures md settings mpi fast folder ensemble reference handlers",
+    "workers": "errors record procedures md settings mpi folder ensemble reference handlers",
     "monitor": "errors record procedures analysis mpi folder",
     "report": "errors atoms record procedures md settings analysis folder ensemble",
     "run": "errors atoms record procedures settings analysis mpi folder reference workers monitor"
