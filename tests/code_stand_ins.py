@@ -45,7 +45,7 @@ class Code:
         self._codes = codes
         self._function, self._model = function, model
         self._names = names_of(model)
-        self._inputs = tuple(inputs)
+        self._inputs = tuple(function.pad(inputs, shape))
 
     def in_cache(self):
         return self.shape.structures in self._codes.cached

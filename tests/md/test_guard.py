@@ -37,14 +37,14 @@ def salt() -> Structure:
 
 def complaint(structure: Structure, settings: MdSettings | None = None, **changes) -> str | None:
     walkers = start([structure] * 2, seed=1)
-    snapshot = Moment.of(walkers, torch.zeros(2, *walkers.positions.shape))
+    moment = Moment.of(walkers, torch.zeros(2, *walkers.positions.shape))
     for name, (place, value) in changes.items():
-        array = getattr(snapshot, name).clone()
+        array = getattr(moment, name).clone()
         array[place] = value
-        snapshot = replace(snapshot, **{name: array})
+        moment = replace(moment, **{name: array})
     guard = Guard([(settings or MdSettings()).limits] * 2, [structure] * 2)
-    assert guard.complaint(walkers, 0, snapshot) is None
-    return guard.complaint(walkers, 1, snapshot)
+    assert guard.complaint(walkers, 0, moment) is None
+    return guard.complaint(walkers, 1, moment)
 
 
 def momentum(number: int, speed_A_per_fs: float) -> float:

@@ -22,7 +22,7 @@ def main_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "template",
         nargs="?",
-        choices=[*TEMPLATES],
+        choices=tuple(TEMPLATES),  # shtab takes a dict for subcommands
         metavar="TEMPLATE",
         help=f"what to begin with: {', '.join(TEMPLATES)}",
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 from fhi_al.cli import guarded, make_parser
 from fhi_al.record.hush import hush_warnings
 
+QUANTITIES = ("energy", "forces", "stress")
+
 
 def main_parser() -> argparse.ArgumentParser:
     """`FHI_AL-test-ensemble MODELS... --data FILE`."""
@@ -33,7 +35,7 @@ def main_parser() -> argparse.ArgumentParser:
         help="structures with energies (eV) and forces (eV/Å), and stress (eV/Å^3) if there is "
         "any, in a format that ASE reads",
     )
-    for quantity in ("energy", "forces", "stress"):
+    for quantity in QUANTITIES:
         parser.add_argument(
             f"--{quantity}-key",
             metavar="NAME",
@@ -68,7 +70,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.batch_size < 1:
         parser.error(f"argument --batch-size: got {arguments.batch_size}, expected 1 or more")
     hush_warnings()
+    return guarded(lambda: _examine(arguments))
 
-    from fhi_al.report.ensemble_report import examine
 
-    return guarded(lambda: examine(arguments))
+def _examine(arguments: argparse.Namespace) -> int:
+    from fhi_al.report.ensemble_report import Examination, examine
+
+    given = {
+        quantity: name for quantity in QUANTITIES if (name := getattr(arguments, f"{quantity}_key"))
+    }
+    examine(
+        Examination(
+            models=arguments.models,
+            data=arguments.data,
+            names=given,
+            out=arguments.out,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            batch_size=arguments.batch_size,
+        )
+    )
+    return 0

@@ -74,13 +74,13 @@ class Guard:
         # The largest of numbers with a NaN among them is NaN, and not below anything.
         return bool(forces.abs().max() < self.max_force)
 
-    def complaint(self, walkers: Walkers, index: int, snapshot: Moment) -> str | None:
+    def complaint(self, walkers: Walkers, index: int, moment: Moment) -> str | None:
         """Say what is wrong with a walker.
 
         Args:
             walkers: that it is one of.
             index: which.
-            snapshot: of all of them.
+            moment: of all of them.
 
         Returns:
             In words and numbers; or None.
@@ -88,10 +88,10 @@ class Guard:
         atoms = walkers.batch.atoms(index)
         view = _View(
             structure=walkers.structures[index],
-            positions=snapshot.positions[atoms].cpu().numpy(),
-            momenta=snapshot.momenta[atoms].cpu().numpy(),
-            cell=snapshot.cells[index].cpu().numpy(),
-            forces=snapshot.forces[:, atoms].cpu().numpy(),
+            positions=moment.positions[atoms].cpu().numpy(),
+            momenta=moment.momenta[atoms].cpu().numpy(),
+            cell=moment.cells[index].cpu().numpy(),
+            forces=moment.forces[:, atoms].cpu().numpy(),
             degrees=int(walkers.degrees_of_freedom()[index]),
             temperature=float(walkers.temperatures[index]),
             limits=self._limits[index],
@@ -100,18 +100,16 @@ class Guard:
         return next(self._complaints(view), None)
 
     def complaints(
-        self, walkers: Walkers, indices: Iterable[int], snapshot: Moment
+        self, walkers: Walkers, indices: Iterable[int], moment: Moment
     ) -> dict[int, str]:
         """Say what is wrong with which walkers; see `complaint`."""
-        suspects = self._suspects(walkers, snapshot)
+        suspects = self._suspects(walkers, moment)
         found = (
-            (index, self.complaint(walkers, index, snapshot))
-            for index in indices
-            if suspects[index]
+            (index, self.complaint(walkers, index, moment)) for index in indices if suspects[index]
         )
         return {index: what for index, what in found if what is not None}
 
-    def _suspects(self, walkers: Walkers, snapshot: Moment) -> BoolArray:
+    def _suspects(self, walkers: Walkers, moment: Moment) -> BoolArray:
         """Single out walkers to be looked at closely, fast: for almost all checks there are none.
 
         Returns:
@@ -120,8 +118,8 @@ class Guard:
         batch = walkers.batch
         most_force, most_speed = self._forces.to(batch.device), self._speeds.to(batch.device)
         # Written so that a NaN makes a suspect.
-        strengths = batch.max(snapshot.forces.abs().amax(dim=(0, 2)))
-        squares = (snapshot.momenta**2).sum(dim=1)
+        strengths = batch.max(moment.forces.abs().amax(dim=(0, 2)))
+        squares = (moment.momenta**2).sum(dim=1)
         speeds = batch.max(squares.sqrt() / walkers.masses) * units.fs
         kinetic = batch.sum(squares / walkers.masses).cpu().numpy()
         degrees = np.maximum(walkers.degrees_of_freedom(), 1)
@@ -133,7 +131,7 @@ class Guard:
         )
         calm = ((strengths < most_force) & (speeds <= most_speed)).cpu().numpy()
         calm &= kinetic / (degrees * units.kB) <= hottest
-        positions = snapshot.positions.cpu().numpy()
+        positions = moment.positions.cpu().numpy()
         for index in np.flatnonzero(calm).tolist():
             calm[index] = self._compact(
                 self._limits[index], walkers.structures[index], positions[batch.atoms(index)]
@@ -154,21 +152,21 @@ class Guard:
         near = bool((distances >= self._nearest[kind]).all())
         return near and bool(distances.max() <= limits.max_separation_A)
 
-    def frontier(self, walkers: Walkers, index: int, snapshots: list[Moment]) -> int:
-        """Find the last sane snapshot of a walker by bisection.
+    def frontier(self, walkers: Walkers, index: int, moments: list[Moment]) -> int:
+        """Find the last sane moment of a walker by bisection.
 
         Args:
             walkers: that it is one of.
             index: which.
-            snapshots: in order of time; the first is sane, the last is not.
+            moments: in order of time; the first is sane, the last is not.
 
         Returns:
-            The number of a sane snapshot whose successor is not.
+            The number of a sane moment whose successor is not.
         """
-        sane, insane = 0, len(snapshots) - 1
+        sane, insane = 0, len(moments) - 1
         while insane - sane > 1:
             middle = (sane + insane) // 2
-            if self.complaint(walkers, index, snapshots[middle]) is None:
+            if self.complaint(walkers, index, moments[middle]) is None:
                 sane = middle
             else:
                 insane = middle
@@ -224,7 +222,7 @@ _FLATTEST = 0.05
 
 @dataclass(frozen=True)
 class _View:
-    """One walker in a snapshot, as numpy arrays; see `Moment`."""
+    """One walker in a moment, as numpy arrays; see `Moment`."""
 
     structure: Structure
     positions: FloatArray

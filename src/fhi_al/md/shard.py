@@ -58,9 +58,9 @@ class Shard:
         self._guard = guard
         self._predict(check=True)
         self._check_driver()
-        self._snapshots = [Moment.of(walkers, self._push.members)]
+        self._moments = [Moment.of(walkers, self._push.members)]
         # A walker may be broken where it starts. Nothing can be moved by such forces.
-        self._broken = guard.complaints(walkers, range(len(walkers)), self._snapshots[0])
+        self._broken = guard.complaints(walkers, range(len(walkers)), self._moments[0])
         self._frontiers: dict[int, int] = dict.fromkeys(self._broken, 0)
         for index in self._broken:
             self._push.silence(walkers.batch, index)
@@ -83,7 +83,7 @@ class Shard:
             self._predict(check=step == n_steps - 1)
             integrator.finish(walkers, self._push.forces)
             walkers.steps += 1
-            self._snapshots.append(Moment.of(walkers, self._push.members))
+            self._moments.append(Moment.of(walkers, self._push.members))
             if not self._guard.calm(self._push.members):
                 self._examine()
             yield
@@ -115,12 +115,12 @@ class Shard:
 
     def _examine(self) -> None:
         """Put back walkers that have broken down since the last check."""
-        walkers, newest = self.walkers, self._snapshots[-1]
+        walkers, newest = self.walkers, self._moments[-1]
         whole = [index for index in range(len(walkers)) if index not in self._broken]
         found = self._guard.complaints(walkers, whole, newest)
         for index in found:
-            frontier = self._guard.frontier(walkers, index, self._snapshots)
-            first = self._guard.complaint(walkers, index, self._snapshots[frontier + 1])
+            frontier = self._guard.frontier(walkers, index, self._moments)
+            first = self._guard.complaint(walkers, index, self._moments[frontier + 1])
             assert first is not None
             self._frontiers[index] = frontier
             self._broken[index] = first
@@ -139,11 +139,11 @@ class Shard:
             frontier = 0
             if broken:
                 frontier = self._frontiers[index]
-                snapshot = self._snapshots[frontier]
-                structure = walkers.structure_at(index, snapshot.positions, snapshot.cells)
-                members = snapshot.forces
+                moment = self._moments[frontier]
+                structure = walkers.structure_at(index, moment.positions, moment.cells)
+                members = moment.forces
                 # Where one member drives, all were asked at the check before only.
-                asked = members if len(members) > 1 else self._snapshots[0].forces
+                asked = members if len(members) > 1 else self._moments[0].forces
                 value = self._drive.spread(walkers, asked)[index].item()
             forces = members[:, walkers.batch.atoms(index)].mean(dim=0).cpu().numpy()
             self._seen.append((structure, forces if np.isfinite(forces).all() else None))
@@ -166,10 +166,10 @@ class Shard:
             members = members.clone()
         for index in self._broken:
             atoms = self.walkers.batch.atoms(index)
-            members[:, atoms] = self._snapshots[0].forces[:, atoms]
+            members[:, atoms] = self._moments[0].forces[:, atoms]
         self._calm_push = self._push.copy()
         self._sane = self.walkers.select(range(len(self.walkers)))
-        self._snapshots = [Moment.of(self.walkers, members)]
+        self._moments = [Moment.of(self.walkers, members)]
         self._broken, self._frontiers = {}, {}
 
     def _put_back(self, index: int) -> None:

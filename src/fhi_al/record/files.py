@@ -16,9 +16,6 @@ from fhi_al.errors import StorageError
 if TYPE_CHECKING:
     from ase import Atoms
 
-# Lustre and NFS often refuse HDF5's own locks; a file here is written once, by one process.
-os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
-
 
 def write_file(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Create or replace a file in one step.
@@ -76,7 +73,11 @@ def write_xyz(path: Path, frames: Sequence[Atoms]) -> None:
 
 
 def write_hdf5(path: Path, write: Callable[[h5py.File], None], *, durable: bool = True) -> None:
-    """Create or replace an HDF5 file in one step."""
+    """Create or replace an HDF5 file in one step.
+
+    It is made in memory, and to be opened with `locking=False`: Lustre and NFS often refuse HDF5's
+    own locks, and a file here is written once, by one process.
+    """
 
     def fill(output: BinaryIO) -> None:
         with h5py.File(path.name, "w", driver="core", backing_store=False) as file:

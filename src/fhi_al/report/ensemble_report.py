@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,34 @@ from fhi_al.report.score_tables import score_table
 ERRORS, REPORT, FIGURES = "errors.json", "report.html", "figures"
 
 
-def examine(asked: Namespace) -> int:
+@dataclass(frozen=True)
+class Examination:
+    """What is asked for.
+
+    Attributes:
+        models: files of MACE models.
+        data: file of structures with energies and forces.
+        names: of `energy`, `forces` and `stress` in it, where they are not the usual ones.
+        out: folder for files of what was found; None: it is only shown.
+        device: where to compute, as torch names it.
+        dtype: `float32` or `float64`; None: that of each model.
+        batch_size: structures at once.
+    """
+
+    models: Sequence[Path]
+    data: Path
+    names: Mapping[str, str]
+    out: Path | None
+    device: str
+    dtype: str | None
+    batch_size: int
+
+
+def examine(asked: Examination) -> None:
     """Predict, compare, and show.
 
     Args:
-        asked: the arguments of the command.
-
-    Returns:
-        Exit code.
+        asked: which models, on which data.
 
     Raises:
         InputError: models or data can't be used.
@@ -45,14 +64,7 @@ def examine(asked: Namespace) -> int:
     from fhi_al.ensemble.examine import predict_labels
     from fhi_al.ensemble.frames import Names, read_labels
 
-    given = (asked.energy_key, asked.forces_key, asked.stress_key)
-    default = Names()
-    names = (
-        Names(given[0] or default.energy, given[1] or default.forces, given[2] or default.stress)
-        if any(given)
-        else None
-    )
-    labels, _ = read_labels(asked.data, names)
+    labels, _ = read_labels(asked.data, Names(**asked.names) if asked.names else None)
     began = time.monotonic()
     predictions = predict_labels(
         asked.models,
@@ -68,9 +80,8 @@ def examine(asked: Namespace) -> int:
     print_scores(scores, calibrated, Console(highlight=False))
     print(f"{len(predictions)} structures, {len(models)} models, {seconds:.1f} s")
     if asked.out is not None:
-        _write(asked, predictions, scores, calibrated)
+        _write(asked, asked.out, predictions, scores, calibrated)
         print(f"Written: {', '.join(str(asked.out / n) for n in (ERRORS, REPORT, FIGURES))}")
-    return 0
 
 
 def model_names(paths: Sequence[Path]) -> list[str]:
@@ -106,12 +117,12 @@ def calibration_words(found: Calibration) -> str:
 
 
 def _write(
-    asked: Namespace,
+    asked: Examination,
+    out: Path,
     predictions: Predictions,
     scores: Sequence[Scores],
     calibrated: Calibration | None,
 ) -> None:
-    out: Path = asked.out
     told: dict[str, Any] = {
         "models": [str(path) for path in asked.models],
         "data": str(asked.data),
