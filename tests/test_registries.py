@@ -39,6 +39,7 @@ from fhi_al.procedures.stop import (
 from fhi_al.record.events import Event, Opened, Started
 from fhi_al.record.exports import DATASET_FORMATS, MODEL_FORMATS
 from fhi_al.record.journal import Record
+from fhi_al.record.measures import MEASURES
 from fhi_al.record.outcome import Worker
 from fhi_al.record.registry import Choice, Citation, Registry
 from fhi_al.report.citations import cited
@@ -64,6 +65,7 @@ REGISTRIES: dict[str, Registry] = {
     "samplings": SAMPLINGS,
     "model formats": MODEL_FORMATS,
     "dataset formats": DATASET_FORMATS,
+    "measures": MEASURES,
 }
 ENTRIES = [
     pytest.param(registry, name, id=f"{title}-{name}")

@@ -1,6 +1,7 @@
 """Which of many structures are worth more than others: near-duplicates out, different ones first.
 
 Structures are rows of numbers here, and what makes two of them alike is a function of such rows.
+Importing this imports no SciPy: settings read the table of measures.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from fhi_al.atoms.structure import FloatArray, IntArray
 
@@ -22,6 +22,8 @@ _CHUNK = 4_000_000
 
 def euclidean(a: FloatArray, b: FloatArray) -> FloatArray:
     """Euclidean distances."""
+    from scipy.spatial.distance import cdist
+
     # Differences are squared one by one: near-duplicates are much nearer than squares are exact.
     distances: FloatArray = cdist(a, b)
     return distances
@@ -35,6 +37,8 @@ def decorrelation(a: FloatArray, b: FloatArray) -> FloatArray:
     Source: the selector of the surrogate fine-tuning program (examol), which prunes by the
     correlation, in magnitude, of mean-centred energies of its models.
     """
+    from scipy.spatial.distance import cdist
+
     correlation = 1.0 - np.nan_to_num(cdist(a, b, "correlation"), nan=1.0)
     distances: FloatArray = np.clip(1.0 - np.abs(correlation), 0.0, 1.0)
     return distances

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from e3nn import o3
 
 from fhi_al.fast.padding import Tensors
 
 _FEWEST_MEMBERS = 3
+_IRREP = re.compile(r"(\d+)x(\d+)([eo])")
+"""Such as `16x1o`: 16 times a vector."""
 
 
 def descriptors(models: Sequence[Any], inputs: Tensors) -> torch.Tensor:
@@ -78,9 +80,10 @@ def _invariants(model: Any, inputs: Tensors) -> torch.Tensor:
     features = _look(model, inputs)["node_feats"]
     parts, first = [], 0
     for product in model.products:
-        irreps = o3.Irreps(str(product.linear.irreps_out))
-        for (_, irrep), place in zip(irreps, irreps.slices(), strict=True):
-            if irrep == o3.Irrep("0e"):
-                parts.append(features[:, first + place.start : first + place.stop])
-        first += irreps.dim
+        # Those of cuEquivariance, which converted models have, look the same as text.
+        for count, degree, parity in _IRREP.findall(str(product.linear.irreps_out)):
+            size = int(count) * (2 * int(degree) + 1)
+            if degree + parity == "0e":
+                parts.append(features[:, first : first + size])
+            first += size
     return torch.cat(parts, dim=1).double()
