@@ -11,7 +11,6 @@ import re
 import string
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 from md_walkers import integrator, start
+from simulated_runs import STOPS, opened_with, simulate
 
 import fhi_al.cli.templates
 from fhi_al.atoms.batch import Batch
@@ -27,20 +27,16 @@ from fhi_al.cli.templates import TEMPLATES
 from fhi_al.md.barostats import BAROSTATS
 from fhi_al.md.thermostats import THERMOSTATS
 from fhi_al.md.uncertainty import UNCERTAINTIES
-from fhi_al.procedures.run import finished, step, wanted
 from fhi_al.procedures.samplings import MODEL_FILE, SAMPLINGS
-from fhi_al.procedures.state import State
 from fhi_al.procedures.stop import (
     CONVERGE_STOP_CRITERIA,
     INITIAL_STOP_CRITERIA,
     STOP_CRITERIA,
-    defaults,
 )
-from fhi_al.record.events import Event, Opened, Started
+from fhi_al.record.events import Event, Opened
 from fhi_al.record.exports import DATASET_FORMATS, MODEL_FORMATS
 from fhi_al.record.journal import Record
 from fhi_al.record.measures import MEASURES
-from fhi_al.record.outcome import Worker
 from fhi_al.record.registry import Choice, Citation, Registry
 from fhi_al.report.citations import cited
 from fhi_al.report.methods import methods
@@ -52,7 +48,6 @@ from fhi_al.settings.geometry_in import format_geometry
 from fhi_al.settings.inputs import flat_settings
 from fhi_al.settings.md import MdSettings
 from fhi_al.settings.reference import ENGINES
-from fhi_al.workers.simulated import SimulatedWorker, simulated_rules
 
 REGISTRIES: dict[str, Registry] = {
     "engines": ENGINES,
@@ -88,16 +83,6 @@ CHOSEN = [
 ]
 # Why a stage ended, a run says itself.
 TOLD = [case for case in CHOSEN if not case.values[1].endswith("stop_when")]
-STOPS = {
-    "initial_stop_when": INITIAL_STOP_CRITERIA,
-    "stop_when": STOP_CRITERIA,
-    "converge_stop_when": CONVERGE_STOP_CRITERIA,
-}
-STAGES = {
-    "initial_stop_when": "initial_dataset",
-    "stop_when": "active_learning",
-    "converge_stop_when": "convergence",
-}
 # Those that the program's authors made up, or that are older than any paper.
 WITHOUT_A_PAPER = {*UNCERTAINTIES, "aimd", "perturb"}
 
@@ -293,68 +278,6 @@ def test_every_folder_of_templates_is_described():
     folder = Path(fhi_al.cli.templates.__file__).parent
     found = {path.name for path in folder.iterdir() if (path / "control.in").exists()}
     assert found == set(TEMPLATES)
-
-
-# --- stop criteria -----------------------------------------------------------------------------
-
-
-def simulate(opened: Opened) -> Iterator[tuple[State, Event]]:
-    """A run that does one thing at a time; the state after each event."""
-    state = step(None, opened)
-    yield state, opened
-    worker = SimulatedWorker(state.rules)
-    for _ in range(20_000):
-        if finished(state):
-            return
-        assert not state.books.failure, state.books.failure
-        effect = wanted(state)[0]
-        started = Started(effect.id, Worker("ML", 0), type(effect).__name__)
-        for event in (started, worker.answer(effect)):
-            state = step(state, event)
-            yield state, event
-    raise AssertionError("the run does not end")
-
-
-def opened_with(inputs: dict[str, object] | None = None, **changes: object) -> Opened:
-    rules = simulated_rules(asynchronous=False, converge_initial=True, **changes).to_json()
-    return Opened("run", rules, "digest", "0", 3, ("H", "O"), "host", 0.0, inputs=inputs or {})
-
-
-@pytest.mark.parametrize("setting", STOPS)
-def test_a_run_ends_by_the_criteria_that_were_chosen(setting):
-    """Each alone, beside one that comes for sure; and whatever was not chosen ends nothing."""
-    limits = {"max_initial_set_size": 12, "initial_target": 0.08, "max_initial_epochs": 40}
-    limits |= {"max_set_size": 90, "desired_acc": 0.007, "max_MD_steps": 9000, "final_patience": 10}
-    sure = [name for name, choice in STOPS[setting].items() if choice.sure]
-    ended: dict[str, str] = {}
-    for name in STOPS[setting]:
-        *_, (state, _) = simulate(opened_with(**limits, **{setting: (name, *sure)}))
-        ended[name] = state.stages[STAGES[setting]].reason or ""
-    reasons = {name: re.sub(r"[\d.]+", "", reason) for name, reason in ended.items()}
-    assert len(set(reasons.values())) == len(reasons), ended
-
-
-@pytest.mark.parametrize("setting", STOPS)
-def test_rules_of_earlier_journals_mean_the_defaults(setting):
-    opened = opened_with()
-    settings = {key: value for key, value in opened.settings.items() if key not in STOPS}
-    state = step(None, replace(opened, settings=settings))
-    assert getattr(state.rules, setting) == defaults(STOPS[setting])
-    assert ActiveLearning.model_fields[setting].default == defaults(STOPS[setting])
-
-
-def test_criteria_say_where_their_numbers_stand():
-    counted = {title: set() for title in STOPS}
-    for state, _ in simulate(opened_with(max_initial_set_size=12)):
-        for title, registry in STOPS.items():
-            for name, choice in registry.items():
-                own = state.stages.get(STAGES[title])
-                if own is not None and (count := choice.count(state, own)) is not None:
-                    assert choice.counts
-                    assert count.limit > 0 <= count.number
-                    counted[title].add(name)
-    for title, registry in STOPS.items():
-        assert counted[title] == {name for name, choice in registry.items() if choice.counts}
 
 
 # --- reports -----------------------------------------------------------------------------------
