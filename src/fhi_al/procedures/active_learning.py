@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from fhi_al.procedures.active_state import ActiveState, advanced, answered, room, take, trained
 from fhi_al.procedures.pool import PoolRules, calculate
-from fhi_al.procedures.procedure import Stage, ThresholdNow, Trajectory
+from fhi_al.procedures.procedure import Stage, ThresholdNow, TrajectoryNow
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import Origin, State
 from fhi_al.procedures.stop import STOP_CRITERIA, StopCriterion
@@ -23,7 +23,7 @@ from fhi_al.record.events import (
 )
 
 
-class ActiveLearning(Stage[ActiveState]):
+class ActiveLearningStage(Stage[ActiveState]):
     """Molecular dynamics finds structures, the reference labels them, the committee trains on."""
 
     moves = True
@@ -136,12 +136,12 @@ class ActiveLearning(Stage[ActiveState]):
         """Those of `stop_when`."""
         return (STOP_CRITERIA[name] for name in state.rules.stop_when)
 
-    def trajectories(self, state: State, own: ActiveState) -> Sequence[Trajectory]:
+    def trajectories(self, state: State, own: ActiveState) -> Sequence[TrajectoryNow]:
         """One a walker; all are finished when the stage is."""
         systems = state.rules.threshold_systems
         ended = state.stage != self.name
         return [
-            Trajectory(
+            TrajectoryNow(
                 walker.number,
                 "finished" if ended else walker.status,
                 walker.step,
@@ -224,4 +224,6 @@ def _advance(state: State, own: ActiveState, moving: tuple[int, ...]) -> Advance
     )
 
 
-ACTIVE_LEARNING = ActiveLearning("active_learning", "Active learning", "AL.log", "active learning")
+ACTIVE_LEARNING = ActiveLearningStage(
+    "active_learning", "Active learning", "AL.log", "active learning"
+)

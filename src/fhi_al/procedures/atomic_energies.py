@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fhi_al.procedures.procedure import Stage
 from fhi_al.procedures.state import State
-from fhi_al.procedures.stop import Count
+from fhi_al.procedures.stop import Tally
 from fhi_al.record.effects import Calculate, Effect, Isolate
 from fhi_al.record.events import Event, Isolated, Labelled, LabelRejected
 
@@ -25,7 +25,7 @@ class AtomsState:
     energies: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
-class AtomicEnergies(Stage[AtomsState]):
+class AtomicEnergiesStage(Stage[AtomsState]):
     """The reference's energies of the isolated atoms."""
 
     def needed(self, state: State) -> bool:
@@ -77,12 +77,12 @@ class AtomicEnergies(Stage[AtomsState]):
         """Atoms without an energy."""
         return (key for key in own.spins or () if key not in state.books.outcomes)
 
-    def progress(self, state: State, own: AtomsState) -> dict[str, Count]:
+    def progress(self, state: State, own: AtomsState) -> dict[str, Tally]:
         """Atoms that have an outcome."""
         if not own.spins:
             return {}
         done = sum(key in state.books.outcomes for key in own.spins)
-        return {"isolated atoms": Count(done, len(own.spins))}
+        return {"isolated atoms": Tally(done, len(own.spins))}
 
     def resources(self, state: State) -> frozenset[str]:
         """The pretrained model that knows them, if the reference is one."""
@@ -104,7 +104,7 @@ def _conclude(state: State, own: AtomsState) -> None:
         state.books.atomic_energies = lowest
 
 
-class AtomicEnergiesAlone(AtomicEnergies):
+class LoneAtomicEnergiesStage(AtomicEnergiesStage):
     """The same for their own sake."""
 
     def needed(self, state: State) -> bool:
@@ -118,5 +118,5 @@ _ABOUT = (
     "atomic_energies.log",
     "atomic energies",
 )
-ATOMIC_ENERGIES = AtomicEnergies(*_ABOUT)
-ATOMIC_ENERGIES_ALONE = AtomicEnergiesAlone(*_ABOUT)
+ATOMIC_ENERGIES = AtomicEnergiesStage(*_ABOUT)
+ATOMIC_ENERGIES_ALONE = LoneAtomicEnergiesStage(*_ABOUT)

@@ -32,7 +32,7 @@ class ConvergenceState:
     reason: str | None = None
 
 
-class Convergence(Stage[ConvergenceState]):
+class ConvergenceStage(Stage[ConvergenceState]):
     """Trains the committee, or its best member, until more epochs don't help."""
 
     at_most = True
@@ -113,7 +113,7 @@ class Convergence(Stage[ConvergenceState]):
         return tuple(range(state.rules.ensemble_size))
 
 
-class InitialConvergence(Convergence):
+class InitialConvergenceStage(ConvergenceStage):
     """Trains all members, each on its own part of the initial dataset, or on imported data."""
 
     def needed(self, state: State) -> bool:
@@ -149,10 +149,12 @@ def best_member(members: tuple[MemberState, ...]) -> int:
     return min(range(len(members)), key=error)
 
 
-INITIAL_CONVERGENCE = InitialConvergence(
+INITIAL_CONVERGENCE = InitialConvergenceStage(
     "converge_initial",
     "Converging the initial models",
     "initial_dataset.log",
     "converge initial",
 )
-CONVERGENCE = Convergence("convergence", "Converging the final models", "AL.log", "convergence")
+CONVERGENCE = ConvergenceStage(
+    "convergence", "Converging the final models", "AL.log", "convergence"
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from fhi_al.procedures.procedure import Stage, Trajectory
+from fhi_al.procedures.procedure import Stage, TrajectoryNow
 from fhi_al.procedures.split import next_split
 from fhi_al.procedures.state import Origin, State
 from fhi_al.procedures.stop import INITIAL_STOP_CRITERIA, StopCriterion
@@ -67,7 +67,7 @@ class InitialState:
     reason: str | None = None
 
 
-class InitialDataset(Stage[InitialState]):
+class InitialDatasetStage(Stage[InitialState]):
     """Samples, labels and trains in rounds, until the models can be let loose."""
 
     moves = True
@@ -181,10 +181,10 @@ class InitialDataset(Stage[InitialState]):
         """Those of `initial_stop_when`."""
         return (INITIAL_STOP_CRITERIA[name] for name in state.rules.initial_stop_when)
 
-    def trajectories(self, state: State, own: InitialState) -> Sequence[Trajectory]:
+    def trajectories(self, state: State, own: InitialState) -> Sequence[TrajectoryNow]:
         """Those of ab initio MD."""
         return [
-            Trajectory(number, "running" if md.labelled else "labelling", max(md.step, 0))
+            TrajectoryNow(number, "running" if md.labelled else "labelling", max(md.step, 0))
             for number, md in sorted(own.reference_md.items())
         ]
 
@@ -301,6 +301,6 @@ def _reference_step(geometry: int, md: ReferenceMd) -> Effect:
     )
 
 
-INITIAL_DATASET = InitialDataset(
+INITIAL_DATASET = InitialDatasetStage(
     "initial_dataset", "Initial dataset", "initial_dataset.log", "initial dataset"
 )

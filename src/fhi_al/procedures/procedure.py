@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from fhi_al.procedures.rules import Rules
 from fhi_al.procedures.state import Origin, State
-from fhi_al.procedures.stop import Count, StopCriterion, counts, first_reason
+from fhi_al.procedures.stop import StopCriterion, Tally, counts, first_reason
 from fhi_al.procedures.walkers import WalkerStatus
 from fhi_al.record.effects import Effect
 from fhi_al.record.events import Event
@@ -17,7 +17,7 @@ Own = TypeVar("Own")
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class TrajectoryNow:
     """A trajectory of molecular dynamics, as a stage sees it.
 
     Attributes:
@@ -174,7 +174,7 @@ class Stage(Generic[Own]):
         """Names of the walkers files that its next molecular dynamics begins with."""
         return iter(())
 
-    def progress(self, state: State, own: Own) -> dict[str, Count]:
+    def progress(self, state: State, own: Own) -> dict[str, Tally]:
         """Numbers of which one ends the stage when it reaches its limit, by what they count."""
         return counts(self.chosen(state), state, own)
 
@@ -191,7 +191,7 @@ class Stage(Generic[Own]):
         books = state.books
         return f"{books.train_size} to train on, {books.n_valid} to validate on"
 
-    def trajectories(self, state: State, own: Own) -> Sequence[Trajectory]:
+    def trajectories(self, state: State, own: Own) -> Sequence[TrajectoryNow]:
         """Its trajectories, in order."""
         return ()
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 from fhi_al.procedures.procedure import Stage
 from fhi_al.procedures.state import State
-from fhi_al.procedures.stop import Count
+from fhi_al.procedures.stop import Tally
 from fhi_al.record.effects import Calculate, Effect
 from fhi_al.record.events import Event, Sampled
 
@@ -27,7 +27,7 @@ class DatasetState:
     structures: dict[str, str] | None = None
 
 
-class Recalculation(Stage[DatasetState]):
+class RecalculationStage(Stage[DatasetState]):
     """Labels the structures of a dataset."""
 
     def begin(self, state: State) -> DatasetState:
@@ -66,17 +66,17 @@ class Recalculation(Stage[DatasetState]):
         """Those without an outcome."""
         return (key for key in own.structures or () if key not in state.books.outcomes)
 
-    def progress(self, state: State, own: DatasetState) -> dict[str, Count]:
+    def progress(self, state: State, own: DatasetState) -> dict[str, Tally]:
         """Structures with an outcome."""
         if own.structures is None:
             return {}
-        return {"structures": Count(len(state.books.outcomes), len(own.structures))}
+        return {"structures": Tally(len(state.books.outcomes), len(own.structures))}
 
     def remaining(self, state: State, own: DatasetState) -> str:
         """How many are left."""
         return f"to be computed: {len(own.structures or ()) - len(state.books.outcomes)}"
 
 
-RECALCULATION = Recalculation(
+RECALCULATION = RecalculationStage(
     "recalculation", "Recalculating a dataset", "recalculate.log", "recalculation"
 )

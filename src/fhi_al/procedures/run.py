@@ -10,7 +10,7 @@ from fhi_al.procedures.pipelines import PIPELINES
 from fhi_al.procedures.procedure import Procedure, Stage
 from fhi_al.procedures.reading import read_rules
 from fhi_al.procedures.state import DONE, Origin, State
-from fhi_al.procedures.stop import Count
+from fhi_al.procedures.stop import Tally
 from fhi_al.record.effects import Calculate, Effect, Evaluate, Export
 from fhi_al.record.events import Event, Labelled, LabelRejected, Opened
 
@@ -59,7 +59,7 @@ def stage_words(state: State) -> str:
     return stage.words if stage is not None else DONE
 
 
-def progress_of(state: State) -> dict[str, Count]:
+def progress_of(state: State) -> dict[str, Tally]:
     """The numbers that end the present stage; see `Stage.progress`."""
     stage = stage_of(state)
     return stage.progress(state, stage.own(state)) if stage is not None else {}

@@ -20,7 +20,7 @@ Criterion = Callable[["State", Any], str | None]
 """Asked with the state, and with what the stage owns of it."""
 
 
-class Count(NamedTuple):
+class Tally(NamedTuple):
     """A number on its way to the limit at which a criterion ends the stage.
 
     Attributes:
@@ -51,7 +51,7 @@ class StopCriterion(Choice[Criterion]):
     by_default: bool = False
     sure: bool = False
     counts: str = ""
-    count: Callable[[State, Any], Count | None] = lambda state, own: None
+    count: Callable[[State, Any], Tally | None] = lambda state, own: None
 
 
 # --- the initial dataset -----------------------------------------------------------------------
@@ -80,9 +80,9 @@ def initial_set_size(state: State, own: Any) -> str | None:
     return f"the initial dataset reached max_initial_set_size ({limit})"
 
 
-def _initial_structures(state: State, own: Any) -> Count | None:
+def _initial_structures(state: State, own: Any) -> Tally | None:
     limit = state.rules.max_initial_set_size
-    return None if limit is None else Count(len(state.books.entries), limit, last=False)
+    return None if limit is None else Tally(len(state.books.entries), limit, last=False)
 
 
 INITIAL_STOP_CRITERIA = Registry[StopCriterion](
@@ -100,7 +100,7 @@ INITIAL_STOP_CRITERIA = Registry[StopCriterion](
             by_default=True,
             sure=True,
             counts="epochs",
-            count=lambda state, own: Count(own.epochs, state.rules.max_initial_epochs),
+            count=lambda state, own: Tally(own.epochs, state.rules.max_initial_epochs),
         ),
         "set_size": StopCriterion(
             initial_set_size,
@@ -141,9 +141,9 @@ def trajectories_ended(state: State, own: Any) -> str | None:
     return f"all trajectories reached max_MD_steps ({state.rules.max_MD_steps})"
 
 
-def _md_steps(state: State, own: Any) -> Count:
+def _md_steps(state: State, own: Any) -> Tally:
     steps = sum(walker.step for walker in own.walkers)
-    return Count(steps, len(own.walkers) * state.rules.max_MD_steps)
+    return Tally(steps, len(own.walkers) * state.rules.max_MD_steps)
 
 
 STOP_CRITERIA = Registry[StopCriterion](
@@ -161,7 +161,7 @@ STOP_CRITERIA = Registry[StopCriterion](
             settings=("max_set_size",),
             by_default=True,
             counts="training set",
-            count=lambda state, own: Count(state.books.train_size, state.rules.max_set_size),
+            count=lambda state, own: Tally(state.books.train_size, state.rules.max_set_size),
         ),
         "trajectories": StopCriterion(
             trajectories_ended,
@@ -192,9 +192,9 @@ def final_epochs(state: State, own: Any) -> str | None:
     return f"max_final_epochs ({limit}) is reached" if own.epochs >= limit else None
 
 
-def _final_epochs(state: State, own: Any) -> Count:
+def _final_epochs(state: State, own: Any) -> Tally:
     # Epochs of one kind of training: the last ones tell best.
-    return Count(own.epochs, state.rules.max_final_epochs, own.seconds_per_epoch)
+    return Tally(own.epochs, state.rules.max_final_epochs, own.seconds_per_epoch)
 
 
 CONVERGE_STOP_CRITERIA = Registry[StopCriterion](
@@ -240,7 +240,7 @@ def first_reason(criteria: Iterable[StopCriterion], state: State, own: Any) -> s
     return None
 
 
-def counts(criteria: Iterable[StopCriterion], state: State, own: Any) -> dict[str, Count]:
+def counts(criteria: Iterable[StopCriterion], state: State, own: Any) -> dict[str, Tally]:
     """The numbers of which one ends a stage when it reaches its limit, by what they count.
 
     The arguments are those of `first_reason`.

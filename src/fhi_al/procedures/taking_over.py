@@ -8,7 +8,7 @@ from fhi_al.record.effects import Effect, Import
 from fhi_al.record.events import Event
 
 
-class TakingOver(Stage[None]):
+class TakingOverStage(Stage[None]):
     """Takes over what the user brings; the books do all of it."""
 
     def begin(self, state: State) -> None:
@@ -28,4 +28,4 @@ class TakingOver(Stage[None]):
         return state.books.imported
 
 
-TAKING_OVER = TakingOver("import", "Taking over data and models", "AL.log", "import")
+TAKING_OVER = TakingOverStage("import", "Taking over data and models", "AL.log", "import")

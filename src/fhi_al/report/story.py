@@ -25,7 +25,7 @@ from fhi_al.record.journal import Record
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingPoint:
     """A training.
 
     Attributes:
@@ -128,7 +128,7 @@ class Story:
     first: Opened
     last: Opened
     state: State
-    lessons: list[Training] = field(default_factory=list)
+    lessons: list[TrainingPoint] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     walks: dict[int, Walk] = field(default_factory=dict)
     sizes: list[Sizes] = field(default_factory=list)
@@ -190,7 +190,7 @@ def _learn(story: Story, event: Trained, stage: Stage) -> None:
     energies = tuple(m.energy_mae for m in members if m.energy_mae is not None)
     if len(forces) == len(energies) == len(members):
         epoch = max(member.epoch for member in members)
-        story.lessons.append(Training(stage, story.calls, epoch, forces, energies))
+        story.lessons.append(TrainingPoint(stage, story.calls, epoch, forces, energies))
 
 
 def _ask(

@@ -34,7 +34,7 @@ Temperatures = Annotated[tuple[Positive, ...], BeforeValidator(_listed), Field(m
 Pressures = Annotated[tuple[Number, ...], BeforeValidator(_listed), Field(min_length=1)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_listed), Field(min_length=1)]
 Indices = Annotated[tuple[NonNegativeInteger, ...], BeforeValidator(_listed), Field(min_length=1)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+FileNames = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class MdSettings(Section):
@@ -57,7 +57,7 @@ class MdSettings(Section):
     """Numbers of the trajectories that these settings are for, counted from 0. Settings without
     `trajectories` and `geometries` are dealt round over all trajectories that no others name."""
 
-    geometries: Names | None = None
+    geometries: FileNames | None = None
     """File names of the geometries whose trajectories these settings are for."""
 
     stat_ensemble: Annotated[Literal["nve", "nvt", "npt"], AnyCase] = "nvt"
