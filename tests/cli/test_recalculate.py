@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
 from ase.units import Bohr, Hartree
-from cli_runs import Done, call, contents, journal, write_inputs
+from cli_runs import Done, ask, call, contents, journal, write_inputs
 from tblite.interface import Calculator
 
 from fhi_al.record.events import Event, Labelled, LabelRejected
@@ -138,6 +139,20 @@ def test_structures_that_fail_are_kept_aside(tmp_path):
     assert done.code == 0, done.text
     assert len(events(folder, LabelRejected)) == 2
     assert len(events(folder, Labelled)) == 3
+
+    status = json.loads(ask(folder, "FHI_AL-status", "--json").stdout)
+    told = (status["goal"], status["condition"], status["reference_calls"])
+    assert told == ("recalculate", "finished", 5)
+    checked = ask(folder, "FHI_AL-journal", "check")
+    assert checked.returncode == 0, checked.stderr
+    assert "3 of 3 labels are whole" in checked.stdout
+    (journal_file,) = (folder / "restart").glob("*.jsonl")
+    (folder / "restart" / "recalculate-another.jsonl").write_bytes(journal_file.read_bytes())
+    several = ask(folder, "FHI_AL-journal", "show")
+    assert several.returncode == 2
+    assert f"name one of them: {journal_file.name}, recalculate-another.jsonl" in several.stderr
+    shown = ask(folder, "FHI_AL-journal", "show", "--tail", "1", str(journal_file))
+    assert "finished" in shown.stdout
 
 
 def test_what_cannot_be_recalculated(tmp_path):

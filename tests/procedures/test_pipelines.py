@@ -122,3 +122,20 @@ def test_stages_have_names_of_their_own_and_words():
         # The order of two stages is the same wherever both are gone through.
         both = [stage.name for stage in one.stages if other.stage(stage.name)]
         assert both == [stage.name for stage in other.stages if one.stage(stage.name)]
+
+
+def test_data_may_arrive_at_any_time_and_never_replaces_trained_models():
+    folder = Commands()
+    folder.run("run", most=40)
+    state = folder.state
+    assert state is not None
+    weights, sizes = state.books.weights, list(state.books.train_sizes)
+    assert weights is not None
+    known = state.books.entries[0]
+    new = Entry("brought", ALL_MEMBERS, "train")
+    state = step(state, Imported("import-1", "theirs", (known, new), ("theirs.xyz",)))
+    assert state.books.weights == weights
+    assert state.books.train_sizes == [size + 1 for size in sizes]
+    assert [entry.key for entry in state.books.entries].count(known.key) == 1
+    # What is wanted of the run goes on as if nothing had come.
+    assert folder.run("run")[-1] == "done"

@@ -36,15 +36,20 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def takes_run_folder(parser: argparse.ArgumentParser) -> None:
-    """Let the folder of a run be named, as `DIR`."""
+def takes_run_folder(parser: argparse.ArgumentParser, or_else: str = "") -> None:
+    """Let the folder of a run be named, as `DIR`.
+
+    Args:
+        parser: of the command.
+        or_else: what may be named in its place, for the help.
+    """
     parser.add_argument(
         "directory",
         type=Path,
         nargs="?",
         default=Path(),
         metavar="DIR",
-        help="folder of the run, with its input files (default: this folder)",
+        help=f"folder of the run, with its input files{or_else} (default: this folder)",
     )
 
 

@@ -25,7 +25,7 @@ def main_parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, text in _HELPS.items():
         own = actions.add_parser(action, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        takes_run_folder(own)
+        takes_run_folder(own, ", or a journal in its restart/, as that of a recalculation")
         if action == "repair":
             own.add_argument("--until", type=int, metavar="N", help="number of records to keep")
         elif action == "show":

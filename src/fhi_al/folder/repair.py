@@ -50,14 +50,33 @@ class _Found:
         return Artefacts(self.path.parent, checkpoints, first.run)
 
 
-def _find(directory: Path) -> _Found:
-    path = Path(directory).absolute() / "restart" / "journal.jsonl"
+def _find(place: Path) -> _Found:
+    """Read the journal of a run, or the one that is named.
+
+    Args:
+        place: the folder of the run, or a journal in its `restart/`.
+    """
+    path = Path(place).absolute()
     if not path.is_file():
-        raise InputError(f"{path}: there is no journal; name the folder with the input files")
+        path = _journal_in(path / "restart")
     records, damage, torn = read_sound_part(path)
     if not records or not isinstance(records[0].event, Opened):
         raise JournalError(f"{path}: not even the first record is whole ({damage or 'torn'})")
     return _Found(path, records, damage, torn)
+
+
+def _journal_in(restart: Path) -> Path:
+    """That of the run; where there is none, the only one of another command."""
+    own = restart / "journal.jsonl"
+    others = sorted(restart.glob("*.jsonl"))
+    if own.is_file() or len(others) == 1:
+        return own if own.is_file() else others[0]
+    if others:
+        raise InputError(
+            f"{restart}: there is no journal of a run here, but several of other commands; name "
+            f"one of them: {', '.join(path.name for path in others)}"
+        )
+    raise InputError(f"{own}: there is no journal; name the folder with the input files")
 
 
 # --- check -----------------------------------------------------------------------------------
@@ -67,7 +86,7 @@ def check(directory: Path) -> int:
     """Say what is fine and what is not.
 
     Args:
-        directory: of the run.
+        directory: of the run, or the file of a journal in it.
 
     Returns:
         Exit code: 0 where the run can go on.
@@ -157,7 +176,7 @@ def repair(directory: Path, until: int | None) -> int:
     """Go back to the state after some records; without a number, list those that are complete.
 
     Args:
-        directory: of the run.
+        directory: of the run, or the file of a journal in it.
         until: number of records to keep.
 
     Returns:
@@ -233,7 +252,7 @@ def show(directory: Path, tail: int | None) -> int:
     """Print the events.
 
     Args:
-        directory: of the run.
+        directory: of the run, or the file of a journal in it.
         tail: only so many, the last ones.
 
     Returns:

@@ -26,7 +26,7 @@ from fhi_al.procedures.state import State
 from fhi_al.record.events import Opened
 from fhi_al.record.journal import Follower
 
-_JOURNALS = ("journal.jsonl", "atomic_energies.jsonl")
+_JOURNAL = "journal.jsonl"
 
 
 class Reader:
@@ -50,21 +50,33 @@ class Reader:
             JournalError: the journal is damaged, or of another version of the program.
         """
         holder = read_holder(self._folder)
-        self._read()
+        self._read(at_work=holder is not None)
         if holder is None and self._progress.farewell is None:
             # A command that began, or ended, between these two readings has not crashed.
             holder = read_holder(self._folder)
-            self._read()
+            self._read(at_work=holder is not None)
         if self._state is None:
             return None
         return observe(self._state, self._progress, time.time(), holder, self._name)
 
-    def _read(self) -> None:
-        if self._follower is None:
-            found = [name for name in _JOURNALS if (self._folder / name).is_file()]
-            if not found:
-                return
-            self._follower = Follower(self._folder / found[0])
+    def _journal(self, *, at_work: bool) -> Path | None:
+        """The journal that the command at work writes; where none works, that of the run.
+
+        Isolated atoms and recalculations have journals of their own; where there is no run, the
+        newest of those is shown.
+        """
+        found = {path: _written(path) for path in self._folder.glob("*.jsonl")}
+        own = self._folder / _JOURNAL
+        if not found or (own in found and not at_work):
+            return own if found else None
+        return max(found, key=lambda path: (found[path], path))
+
+    def _read(self, *, at_work: bool) -> None:
+        journal = self._journal(at_work=at_work)
+        if journal is None:
+            return
+        if self._follower is None or self._follower.path != journal:
+            self._follower, self._state, self._progress = Follower(journal), None, Progress()
         try:
             records = self._follower.read()
         except FileNotFoundError:
@@ -161,6 +173,14 @@ def to_json(snapshot: Snapshot, indent: int | None = None) -> str:
     return json.dumps(plain(asdict(snapshot)), indent=indent, ensure_ascii=False)
 
 
+def _written(path: Path) -> float:
+    """When a file was written last, in seconds since 1970."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def _nothing(directory: Path) -> InputError:
     folder = Path(directory).absolute() / "restart"
     if (holder := read_holder(folder)) is not None:
@@ -169,6 +189,6 @@ def _nothing(directory: Path) -> InputError:
             "has not written its journal yet; try again in a few seconds"
         )
     return InputError(
-        f"{folder / _JOURNALS[0]}: there is no journal; name the folder with the input files of a "
+        f"{folder / _JOURNAL}: there is no journal; name the folder with the input files of a "
         "run that was started"
     )
