@@ -72,7 +72,7 @@ def state(folder: Path) -> State:
 def test_same_labels_whatever_the_layout(small_run, engine, ranks, parallel):
     alone = small_run(engine, None, asynchronous=False)
     folder = small_run(engine, ranks, asynchronous=False, **parallel)
-    assert state(folder).entries == state(alone).entries
+    assert state(folder).books.entries == state(alone).books.entries
     assert len(labelled(folder)) > 6
     for name in ("train", "valid"):
         ours, theirs = (read(run / "data" / f"{name}.xyz", ":") for run in (folder, alone))
@@ -95,7 +95,7 @@ def test_every_rank_has_its_part(small_run, engine, ranks, parallel):
     keys = labelled(folder)
     assert len(keys) == len(set(keys))
     assert sorted(keys) == sorted(path.stem for path in label_files(folder))
-    assert sorted(entry.key for entry in state(folder).entries) == sorted(keys)
+    assert sorted(entry.key for entry in state(folder).books.entries) == sorted(keys)
     by = {event.effect: event.worker for event in events if isinstance(event, Started)}
     for event in events:
         if isinstance(event, Labelled):
