@@ -77,7 +77,7 @@ def test_it_runs_and_is_told_of(commands: dict[str, str], tmp_path: Path) -> Non
     assert status["goal"] == "shake"
     assert status["reference_calls"] == COUNT
     assert {"labels", "shaking"} <= {kind for role in status["roles"] for kind in role["kinds"]}
-    assert "shaking" in run(commands["journal"], "show", str(folder))
+    assert "Shaken" in run(commands["journal"], "show", str(folder))
     run(commands["report"], str(folder))
     assert "has reached its goal" in next(folder.rglob("report.html")).read_text()
 
@@ -90,10 +90,10 @@ def test_it_survives_kills(
         start,
         seed=3,
         ranks=ranks,
-        kills=5,
+        kills=3,
         make=lambda number: make(tmp_path / f"run{number}"),
         check=complete,
         command=commands["shake"],
     )
     assert totals.lost == 0
-    assert totals.kills.total() == 5
+    assert totals.kills.total() == 3

@@ -10,8 +10,7 @@ import pytest
 from fhi_al.procedures.rules import Rules
 from fhi_al.run.opening import matching, rules_of
 from fhi_al.settings import load_inputs
-from fhi_al.settings.active_learning import ActiveLearning
-from fhi_al.settings.base import Section
+from fhi_al.settings.active_learning import ActiveLearning, Parallel
 
 SAME = [
     field.name for field in dataclasses.fields(Rules) if field.name in ActiveLearning.model_fields
@@ -46,20 +45,14 @@ def test_a_rule_with_the_name_of_a_setting_is_that_setting(tmp_path, name):
 
 @dataclasses.dataclass
 class Few:
-    one: int
+    ml_ranks: int
     two: int
 
 
-class Settings(Section):
-    """Of a test."""
-
-    one: int = 1
-    three: int = 3
-
-
 def test_no_rule_is_forgotten_and_none_invented():
-    assert matching(Few, Settings(), {"two": 2}) == {"one": 1, "two": 2}
+    section = Parallel(ml_ranks=3)
+    assert matching(Few, section, {"two": 2}) == {"ml_ranks": 3, "two": 2}
     with pytest.raises(TypeError, match="nothing says what two of Few is"):
-        matching(Few, Settings(), {})
+        matching(Few, section, {})
     with pytest.raises(TypeError, match="Few has no four"):
-        matching(Few, Settings(), {"two": 2, "four": 4})
+        matching(Few, section, {"two": 2, "four": 4})
