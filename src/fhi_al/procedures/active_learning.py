@@ -82,9 +82,11 @@ class ActiveLearningStage(Stage[ActiveState]):
         moving = _moving(state, own)
         # As long as molecular dynamics finds something, it goes first: the reference gets its work
         # early, and labels that come together share their epochs of training.
-        if select := own.pool.wanted(
-            _pool_rules(state), state.books, room(state, own), [*found, *own.audits]
-        ):
+        select = None
+        if own.pool.waiting:
+            others = [*found, *own.audits]
+            select = own.pool.wanted(_pool_rules(state), state.books, room(state, own), others)
+        if select is not None:
             effects.append(select)
         elif training and not (moving and own.moving_pays):
             effects.append(self._train(state, own))

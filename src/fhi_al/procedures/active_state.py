@@ -110,21 +110,25 @@ def _chosen(state: State, own: ActiveState, candidate: Candidate) -> None:
         if candidate.reason == "unstable":
             _broken_again(state, own.walkers[candidate.trajectory], candidate)
         return
-    awaited = any(w.candidate is not None and w.candidate.key == candidate.key for w in own.walkers)
     if candidate.reason == "audit":
         # What is trained on is no check of the models.
-        if not awaited and candidate.key not in own.pool:
+        if not _awaited(own, candidate.key) and candidate.key not in own.pool:
             own.audits[candidate.key] = candidate
         return
     walker = own.walkers[candidate.trajectory]
     walker.quiet_checks = 0
     if not candidate.blocks:
-        if not awaited:
+        if not _awaited(own, candidate.key):
             own.pool.enter(state.books, candidate)
         return
     own.pool.leave(candidate.key)
     walker.candidate = candidate
     walker.move("labelling")
+
+
+def _awaited(own: ActiveState, key: str) -> bool:
+    """Whether a walker waits for the label of a structure."""
+    return any(w.candidate is not None and w.candidate.key == key for w in own.walkers)
 
 
 def _broken_again(state: State, walker: WalkerState, candidate: Candidate) -> None:

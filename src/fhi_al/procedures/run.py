@@ -159,7 +159,9 @@ def _take(state: State, event: Event) -> None:
     """Take an outcome into the books and into the stage that it belongs to."""
     stage = stage_of(state)
     key = event.key if isinstance(event, Labelled | LabelRejected) else None
-    books.count(state, event, _origin(state, key))
+    # Before the stage forgets who asked.
+    origin = _origin(state, event.key) if isinstance(event, LabelRejected) else Origin()
+    books.count(state, event, origin)
     if stage is not None:
         stage.step(state, stage.own(state), event)
     if key in state.books.retries:
@@ -168,12 +170,9 @@ def _take(state: State, event: Event) -> None:
             stage.adopt(state, stage.own(state), event.key)
 
 
-def _origin(state: State, key: str | None) -> Origin:
-    if key is not None:
-        for stage in begun(state):
-            if (origin := stage.origin(stage.own(state), key)) is not None:
-                return origin
-    return Origin()
+def _origin(state: State, key: str) -> Origin:
+    found = (stage.origin(stage.own(state), key) for stage in begun(state))
+    return next((origin for origin in found if origin is not None), Origin())
 
 
 def _retries(state: State, stage: Stage[Any]) -> list[Effect]:
