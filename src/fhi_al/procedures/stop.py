@@ -54,16 +54,20 @@ class StopCriterion(Choice[Criterion]):
     count: Callable[[State, Any], Tally | None] = lambda state, own: None
 
 
+def _reached(state: State, target: float, name: str) -> str | None:
+    """The committee is as good as a target in eV/Å, on enough structures to tell."""
+    mae = state.books.force_mae
+    if mae is None or state.books.n_valid < state.rules.min_valid_size or mae > target:
+        return None
+    return f"the force MAE of {1000 * mae:.1f} meV/Å reached {name}"
+
+
 # --- the initial dataset -----------------------------------------------------------------------
 
 
 def initial_accuracy(state: State, own: Any) -> str | None:
     """The committee is good enough to start active learning with."""
-    rules, books = state.rules, state.books
-    mae = books.force_mae
-    if mae is None or books.n_valid < rules.min_valid_size or mae > rules.initial_target:
-        return None
-    return f"the force MAE of {1000 * mae:.1f} meV/Å reached initial_accuracy_factor * desired_acc"
+    return _reached(state, state.rules.initial_target, "initial_accuracy_factor * desired_acc")
 
 
 def initial_epochs(state: State, own: Any) -> str | None:
@@ -119,11 +123,7 @@ INITIAL_STOP_CRITERIA = Registry[StopCriterion](
 
 def accuracy(state: State, own: Any) -> str | None:
     """The committee is as good as asked for, on enough structures to tell."""
-    rules, books = state.rules, state.books
-    mae = books.force_mae
-    if mae is None or books.n_valid < rules.min_valid_size or mae > rules.desired_acc:
-        return None
-    return f"the force MAE of {1000 * mae:.1f} meV/Å reached desired_acc"
+    return _reached(state, state.rules.desired_acc, "desired_acc")
 
 
 def set_size(state: State, own: Any) -> str | None:
